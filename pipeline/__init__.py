@@ -1,0 +1,1 @@
+"""The system without Airflow: what a task or a command runs."""

@@ -1,0 +1,133 @@
+"""Frozen records that pass between the rooms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+Split = Literal["training", "holdout"]
+Decision = Literal["clean", "watch", "alarm", "pending"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreObject:
+    """One object as a listing shows it."""
+
+    key: str
+    bytes: int
+    etag: str
+    last_modified: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measures:
+    """What can be said of an image's pixels without a network."""
+
+    brightness: float  # mean luminance, 0 … 1
+    contrast: float  # RMS contrast: standard deviation of the luminance, 0 … 0.5
+    sharpness: float  # variance of the Laplacian of the luminance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intake:
+    """What ingest found out about one object, ready for the catalogue."""
+
+    object: StoreObject
+    sha256: str | None  # None where the content was never read (too large, empty)
+    status: Literal["accepted", "quarantined"]
+    reason_code: str | None = None
+    reason: str | None = None
+    split: Split | None = None
+    label: str | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    measures: Measures | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """One accepted image of the catalogue, with one key that leads to its bytes."""
+
+    id: int
+    key: str
+    sha256: str
+    label: str | None
+    split: Split
+    batch_id: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """The images that one ingest run took in."""
+
+    id: int
+    stream: str
+    status: Literal["open", "closed"]
+    accepted: int
+    quarantined: int
+    started_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One drift test of one batch, with its decision. Without a champion nothing is tested and p_value is None."""
+
+    id: str
+    stream: str
+    batch_ids: tuple[int, ...]
+    model_version: int | None
+    test: str | None
+    images: int
+    reference_images: int | None
+    statistic: float | None
+    threshold: float | None
+    p_value: float | None
+    alpha: float | None
+    decision: Decision
+    reasons: tuple[str, ...]
+    report_key: str
+    run: str | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """What one model version says of one image."""
+
+    image_id: int
+    label: str
+    confidence: float
+    top_k: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelVersion:
+    """One version of a stream's model in the registry."""
+
+    stream: str
+    version: int
+    run_id: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retraining:
+    """One training run with what came of it."""
+
+    id: int
+    stream: str
+    reason: str
+    check_id: str | None
+    status: Literal["running", "promoted", "rejected", "unchanged", "failed"]
+    snapshot_key: str | None
+    mlflow_run_id: str | None
+    model_version: int | None
+    evaluation: dict[str, Any] | None
+    gate: dict[str, Any] | None
+    started_at: datetime
+    finished_at: datetime | None

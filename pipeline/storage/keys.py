@@ -1,0 +1,43 @@
+"""Every key the project writes in the artefact bucket, as pure functions. Whatever lies under them is immutable."""
+
+from __future__ import annotations
+
+
+def batch_manifest(stream: str, batch: int) -> str:
+    """The list of a closed batch's images, JSON lines."""
+    return f"batches/{stream}/{batch}/images.jsonl"
+
+
+def embeddings(stream: str, version: int, shard: str) -> str:
+    """Image ids, probabilities and embeddings of one shard under one model version."""
+    return f"embeddings/{stream}/{version}/{shard}.npz"
+
+
+def check_shard(batches: tuple[int, ...]) -> str:
+    """Name of the shard that a check of these batches keeps."""
+    return "batch-" + "-".join(str(batch) for batch in batches)
+
+
+def reference(stream: str, version: int) -> str:
+    """Embeddings and probabilities of the holdout images that stand for normal under one model version."""
+    return f"references/{stream}/{version}/reference.npz"
+
+
+def report(stream: str, check: str, kind: str = "html") -> str:
+    """A check's report; its kind is ``html`` or ``json``."""
+    return f"checks/{stream}/{check}/report.{kind}"
+
+
+def properties(stream: str, check: str) -> str:
+    """Evidently's page on a check's image properties."""
+    return f"checks/{stream}/{check}/properties.html"
+
+
+def snapshot(stream: str, digest: str) -> str:
+    """The images and labels that a training run used; named by the content's SHA-256."""
+    return f"snapshots/{stream}/{digest}.parquet"
+
+
+def stream_prefixes(stream: str) -> tuple[str, ...]:
+    """Everything that belongs to one stream."""
+    return tuple(f"{room}/{stream}/" for room in ("batches", "embeddings", "references", "checks", "snapshots"))

@@ -1,0 +1,275 @@
+"""What a stream is: one YAML file becomes one validated, frozen model."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from croniter import croniter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # part of DAG ids, S3 keys and MLflow names
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IngestPolicy(_Part):
+    """What is let in."""
+
+    max_bytes: Count = Field(32 * 1024 * 1024, description="Larger objects are quarantined without a download.")
+    max_pixels: Count = Field(64_000_000, description="Larger images are quarantined before they are decoded.")
+    min_side: Count = Field(4, description="Images with a shorter side are quarantined.")
+    workers: Count = Field(8, description="Threads that fetch and decode.")
+
+
+class HoldoutPolicy(_Part):
+    """Which images no training ever sees."""
+
+    share: Share = Field(0.2, description="Share of the images, chosen by a stable hash of their content.")
+
+
+class ModelPolicy(_Part):
+    """Which network, at which size, from which weights."""
+
+    architecture: str = Field("resnet18", description="A timm model name: any ResNet or EfficientNet.")
+    weights: str = Field("none", description="`none`, `imagenet` (timm downloads them) or a local checkpoint's path.")
+    image_size: Annotated[int, Field(ge=16, le=1024)] = Field(224, description="Side of the network's input, pixels.")
+
+
+class TrainPolicy(_Part):
+    """How it is trained."""
+
+    epochs: Count = 20
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    validation_share: Share = Field(0.1, description="Share of the training images that early stopping looks at.")
+    patience: Count = Field(5, description="Epochs without improvement before training stops.")
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(10, description="Augmentation: largest angle, degrees.")
+    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(0.1, description="Augmentation: largest shift, share of side.")
+    flip: bool = Field(False, description="Augmentation: mirror left and right.")
+    seed: int = 0
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="Threads; 0 takes every processor there is.")
+
+
+class DriftPolicy(_Part):
+    """When a batch raises an alarm."""
+
+    test: str = Field("mmd", description="`mmd`, `ensemble`, or the name of an alibi-detect detector.")
+    permutations: Annotated[int, Field(ge=99, le=100_000)] = 999
+    alpha: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="Level of one check; without it, the level follows from false_alarms_per_year."
+    )
+    false_alarms_per_year: Annotated[float, Field(gt=0)] = 1.0
+    min_images: Annotated[int, Field(ge=5)] = Field(20, description="A smaller batch waits for the next one.")
+    max_images: Annotated[int, Field(ge=20)] = Field(5000, description="A larger batch is tested on a random part.")
+    seed: int = 0
+
+
+class ReferencePolicy(_Part):
+    """Which holdout images stand for normal."""
+
+    min_images: Annotated[int, Field(ge=20)] = 100
+    max_images: Annotated[int, Field(ge=20)] = 2000
+
+
+class GatePolicy(_Part):
+    """When a challenger takes over."""
+
+    min_gain: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Least gain in accuracy on new holdout.")
+    significance: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="Level of McNemar's exact test.")
+    max_regression: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.03, description="Largest loss of accuracy on the older holdout."
+    )
+    min_holdout: Count = Field(20, description="Fewer holdout images cannot decide anything.")
+
+
+class ScorePolicy(_Part):
+    """How predictions are made."""
+
+    shard_images: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
+    batch_size: Count = 64
+    top_k: Annotated[int, Field(ge=1, le=100)] = 3
+    schedule: str | None = Field("30 6 * * *", description="Catch-up run, cron; `null` for none.")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="Threads; 0 takes every processor there is.")
+
+    @field_validator("schedule")
+    @classmethod
+    def _cron(cls, value: str | None) -> str | None:
+        return _valid_cron(value)
+
+
+class Stream(_Part):
+    """One source of images with its classifier, drift policy and schedule."""
+
+    name: str
+    description: str = ""
+    owner: str = "tidemark"
+    prefix: str = Field("", description="Keys of the image bucket that belong to the stream; default `<name>/`.")
+    labels: Literal["folder", "none"] = Field("folder", description="`folder`: the folder of a file names its class.")
+    classes: tuple[str, ...] | None = Field(None, description="The classes; without it, every label seen is one.")
+    schedule: str | None = Field("0 2 * * *", description="When ingest runs, cron; `null` for by hand only.")
+    ingest: IngestPolicy = IngestPolicy()
+    holdout: HoldoutPolicy = HoldoutPolicy()
+    model: ModelPolicy = ModelPolicy()
+    train: TrainPolicy = TrainPolicy()
+    drift: DriftPolicy = DriftPolicy()
+    reference: ReferencePolicy = ReferencePolicy()
+    gate: GatePolicy = GatePolicy()
+    score: ScorePolicy = ScorePolicy()
+
+    @field_validator("schedule")
+    @classmethod
+    def _cron(cls, value: str | None) -> str | None:
+        return _valid_cron(value)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _class_names(cls, value: Any) -> Any:
+        # YAML reads `classes: [0, 1]` as numbers; folder names are text.
+        if isinstance(value, list):
+            return [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value]
+        return value
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Stream:
+        if self.classes is not None and (len(set(self.classes)) != len(self.classes) or len(self.classes) < 2):
+            raise ValueError("classes: name at least two classes, each once")
+        if self.prefix.startswith("/"):
+            raise ValueError("prefix: an S3 prefix does not start with `/`")
+        return self
+
+    @property
+    def checks_per_year(self) -> float:
+        """How often the schedule runs in a year; 365 where there is none."""
+        if self.schedule is None:
+            return 365.0
+        times = croniter(self.schedule, 1_767_225_600.0)  # 2026-01-01T00:00Z: any fixed start gives equal answers
+        steps = 400
+        last = first = times.get_next(float)
+        for _ in range(steps):
+            last = times.get_next(float)
+        return steps * 365.25 * 86_400 / (last - first)
+
+    def with_overrides(self, overrides: dict[str, Any]) -> Stream:
+        """The same stream with some values replaced: ``{"train.epochs": 3}`` or nested mappings.
+
+        Raises:
+            StreamInvalid: A key is unknown or a value is not allowed.
+        """
+        content = self.model_dump()
+        for dotted, value in overrides.items():
+            _set(content, dotted.split("."), value, self.name)
+        return _validate(content, self.name, f"an override of stream {self.name}")
+
+
+def stream_names(folder: Path) -> list[str]:
+    """Names of the stream files in a folder, sorted; files that are not valid streams included.
+
+    Raises:
+        ConfigurationError: The folder does not exist.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"no folder {folder}: run in the project's folder, or set TIDEMARK_STREAMS")
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_stream(folder: Path, name: str) -> Stream:
+    """Read ``<folder>/<name>.yaml``.
+
+    Raises:
+        StreamNotFound: There is no such file.
+        StreamInvalid: A key is unknown, a value is not allowed, or the file is not YAML.
+    """
+    names = stream_names(folder)
+    if name not in names:
+        raise StreamNotFound(f"no stream {name!r} in {folder}/: there {_list_of(names)}")
+    path = folder / f"{name}.yaml"
+    if not NAME.fullmatch(name):
+        raise StreamInvalid(f"{path}: a stream's name has small letters, digits, `-` and `_`, at most 40: rename it")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise StreamInvalid(f"{path}: {where}not YAML ({getattr(error, 'problem', error)})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StreamInvalid(f"{path}: cannot be read ({error})") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise StreamInvalid(f"{path}: a stream file is a mapping of keys to values; allowed: {_allowed(Stream)}")
+    if "name" in content:
+        raise StreamInvalid(f"{path}: take out `name`: the file's name is the stream's name")
+    return _validate({"prefix": f"{name}/", **content, "name": name}, name, str(path))
+
+
+def _validate(content: dict[str, Any], name: str, where: str) -> Stream:
+    try:
+        return Stream.model_validate(content)
+    except ValidationError as error:
+        raise StreamInvalid(f"{where}: " + "; ".join(_explain(item) for item in error.errors()[:3])) from None
+
+
+def _explain(item: Any) -> str:
+    """One pydantic error as words: the key, what is wrong, what is allowed."""
+    loc = [str(part) for part in item["loc"]]
+    key = ".".join(loc)
+    if item["type"] == "extra_forbidden":
+        model: type[BaseModel] = Stream
+        for part in loc[:-1]:
+            model = _model_of(model, part)
+        close = difflib.get_close_matches(loc[-1], _keys(model), n=1)
+        hint = f" (did you mean `{close[0]}`?)" if close else ""
+        return f"unknown key `{key}`{hint}; allowed: {_allowed(model)}"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"`{key}`: {message}, not {item['input']!r}" if key else message
+
+
+def _model_of(model: type[BaseModel], field: str) -> type[BaseModel]:
+    annotation = model.model_fields[field].annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [key for key in model.model_fields if not (model is Stream and key == "name")]
+
+
+def _allowed(model: type[BaseModel]) -> str:
+    return ", ".join(_keys(model))
+
+
+def _set(content: dict[str, Any], path: list[str], value: Any, name: str) -> None:
+    head, *rest = path
+    if not rest:
+        if isinstance(value, dict) and isinstance(content.get(head), dict):
+            for key, inner in value.items():
+                _set(content[head], [str(key)], inner, name)
+        else:
+            content[head] = value
+        return
+    inner = content.get(head)
+    if not isinstance(inner, dict):
+        raise StreamInvalid(f"an override of stream {name}: unknown key `{head}`; allowed: {_allowed(Stream)}")
+    _set(inner, rest, value, name)
+
+
+def _list_of(names: list[str]) -> str:
+    return f"are {', '.join(names)}" if len(names) > 1 else f"is {names[0]}" if names else "is none yet"
+
+
+def _valid_cron(value: str | None) -> str | None:
+    if value is not None and (len(value.split()) != 5 or not croniter.is_valid(value)):
+        raise ValueError("a cron expression of five fields such as `0 2 * * *`, or null")
+    return value
