@@ -1,0 +1,1 @@
+"""The edges: the object store, the catalogue in PostgreSQL, the model registry."""

@@ -1,0 +1,63 @@
+-- name: batch
+select id, stream, status, accepted, quarantined, started_at, closed_at
+from tidemark.batch where stream = %(stream)s and id = %(batch)s;
+
+-- name: batches
+select id, stream, status, accepted, quarantined, started_at, closed_at
+from tidemark.batch where stream = %(stream)s order by id;
+
+-- name: unchecked_batches
+-- Closed batches that no check has decided on; those a check left pending are among them.
+select b.id, b.stream, b.status, b.accepted, b.quarantined, b.started_at, b.closed_at
+from tidemark.batch b
+where b.stream = %(stream)s and b.status = 'closed' and b.accepted > 0
+  and not exists (
+      select 1 from tidemark.drift_check c
+      where c.stream = b.stream and c.batch_ids @> array[b.id] and c.decision <> 'pending'
+  )
+order by b.id;
+
+-- name: batch_images
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id
+from tidemark.live_image i
+where i.stream = %(stream)s and i.batch_id = any(%(batches)s)
+order by i.id;
+
+-- name: images_by_id
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id
+from tidemark.live_image i
+where i.stream = %(stream)s and i.id = any(%(ids)s)
+order by i.id;
+
+-- name: measures
+select id, brightness, contrast, sharpness, width, height, bytes
+from tidemark.image where stream = %(stream)s and id = any(%(ids)s) order by id;
+
+-- name: insert_check
+insert into tidemark.drift_check
+    (id, stream, batch_ids, model_version, test, images, reference_images, statistic, threshold, p_value, alpha,
+     decision, reasons, report_key, run)
+values
+    (%(id)s, %(stream)s, %(batch_ids)s, %(model_version)s, %(test)s, %(images)s, %(reference_images)s,
+     %(statistic)s, %(threshold)s, %(p_value)s, %(alpha)s, %(decision)s, %(reasons)s, %(report_key)s, %(run)s)
+on conflict (id) do nothing;
+
+-- name: check
+select id, stream, batch_ids, model_version, test, images, reference_images, statistic, threshold, p_value, alpha,
+       decision, reasons, report_key, run, created_at
+from tidemark.drift_check where id = %(id)s;
+
+-- name: checks
+select id, stream, batch_ids, model_version, test, images, reference_images, statistic, threshold, p_value, alpha,
+       decision, reasons, report_key, run, created_at
+from tidemark.drift_check
+where %(stream)s::text is null or stream = %(stream)s
+order by created_at desc, id desc
+limit %(limit)s;
+
+-- name: checks_of_batches
+select id, stream, batch_ids, model_version, test, images, reference_images, statistic, threshold, p_value, alpha,
+       decision, reasons, report_key, run, created_at
+from tidemark.drift_check
+where stream = %(stream)s and batch_ids && %(batches)s
+order by created_at, id;

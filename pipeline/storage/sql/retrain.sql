@@ -1,0 +1,70 @@
+-- name: labelled_images
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id
+from tidemark.live_image i
+join tidemark.batch b on b.id = i.batch_id and b.status = 'closed'
+where i.stream = %(stream)s and i.label is not null
+order by i.id;
+
+-- name: holdout_images
+-- Labelled or not: a reference needs no labels.
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id
+from tidemark.live_image i
+join tidemark.batch b on b.id = i.batch_id and b.status = 'closed'
+where i.stream = %(stream)s and i.split = 'holdout' and i.batch_id >= %(since_batch)s
+order by i.id desc
+limit %(limit)s;
+
+-- name: last_drift_batch
+-- Where the images last changed: the first batch of the newest alarm that a test raised.
+select coalesce(max(batch_ids[1]), 0) from tidemark.drift_check
+where stream = %(stream)s and decision = 'alarm' and p_value is not null;
+
+-- name: start_retraining
+insert into tidemark.retraining (stream, reason, check_id, run)
+values (%(stream)s, %(reason)s, %(check_id)s, %(run)s)
+returning id;
+
+-- name: abandon_retrainings
+-- Whoever holds the stream's lock knows that a row still `running` belongs to a process that died.
+update tidemark.retraining set status = 'failed', finished_at = now(), gate = '{"reasons": ["the run was killed"]}'
+where stream = %(stream)s and status = 'running';
+
+-- name: trace_retraining
+update tidemark.retraining set
+    snapshot_key = coalesce(%(snapshot_key)s, snapshot_key),
+    mlflow_run_id = coalesce(%(mlflow_run_id)s, mlflow_run_id),
+    model_version = coalesce(%(model_version)s, model_version),
+    evaluation = coalesce(%(evaluation)s, evaluation),
+    gate = coalesce(%(gate)s, gate)
+where id = %(id)s;
+
+-- name: finish_retraining
+update tidemark.retraining set status = %(status)s, finished_at = now() where id = %(id)s;
+
+-- name: retrainings
+select id, stream, reason, check_id, status, snapshot_key, mlflow_run_id, model_version, evaluation, gate,
+       started_at, finished_at
+from tidemark.retraining where stream = %(stream)s order by id;
+
+-- name: last_alarm
+select id from tidemark.drift_check where stream = %(stream)s and decision = 'alarm'
+order by created_at desc, id desc limit 1;
+
+-- name: intend_promotion
+insert into tidemark.promotion (stream, model_version, previous_version, kind, reason, retraining_id)
+values (%(stream)s, %(version)s, %(previous)s, %(kind)s, %(reason)s, %(retraining)s)
+returning id;
+
+-- name: complete_promotion
+update tidemark.promotion set done_at = coalesce(done_at, now()) where id = %(id)s;
+
+-- name: settle_promotions
+-- After a kill: the registry says who is in charge; the newest intention for that version was carried out.
+update tidemark.promotion set done_at = now()
+where done_at is null and id = (
+    select max(id) from tidemark.promotion where stream = %(stream)s
+) and model_version = %(champion)s;
+
+-- name: promotions
+select id, model_version, previous_version, kind, reason, retraining_id, done_at
+from tidemark.promotion where stream = %(stream)s and done_at is not null order by id;

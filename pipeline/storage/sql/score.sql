@@ -1,0 +1,72 @@
+-- name: plan_shards
+-- Ranges of image ids, each with at most `size` images that the version has not predicted.
+select min(id) as first, max(id) as last, count(*) as images
+from (
+    select id, (row_number() over (order by id) - 1) / %(size)s as shard
+    from (
+        select i.id
+        from tidemark.live_image i
+        left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
+        where i.stream = %(stream)s and p.image_id is null
+        order by i.id
+        limit %(limit)s
+    ) open_images
+) numbered
+group by shard
+order by shard;
+
+-- name: shard_images
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id
+from tidemark.live_image i
+left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
+where i.stream = %(stream)s and i.id between %(first)s and %(last)s and p.image_id is null
+order by i.id;
+
+-- name: make_staging
+create temporary table if not exists prediction_staging (
+    image_id bigint, label text, confidence real, top_k jsonb
+) on commit delete rows;
+
+-- name: copy_predictions
+copy prediction_staging (image_id, label, confidence, top_k) from stdin;
+
+-- name: upsert_predictions
+-- A version's answer on an image never changes: the first row stays.
+insert into tidemark.prediction (image_id, model_version, stream, label, confidence, top_k)
+select image_id, %(version)s, %(stream)s, label, confidence, top_k from prediction_staging
+on conflict (image_id, model_version) do nothing;
+
+-- name: forgive_failures
+delete from tidemark.prediction_failure f using prediction_staging s
+where f.image_id = s.image_id and f.model_version = %(version)s;
+
+-- name: upsert_failure
+insert into tidemark.prediction_failure (image_id, model_version, stream, reason)
+values (%(image_id)s, %(version)s, %(stream)s, %(reason)s)
+on conflict (image_id, model_version) do update set reason = excluded.reason, failed_at = now();
+
+-- name: completeness
+select
+    (select count(*) from tidemark.live_image where stream = %(stream)s) as images,
+    (select count(*) from tidemark.prediction p join tidemark.live_image i on i.id = p.image_id
+      where p.stream = %(stream)s and p.model_version = %(version)s) as predictions,
+    (select count(*) from tidemark.prediction_failure f
+      where f.stream = %(stream)s and f.model_version = %(version)s
+        and not exists (select 1 from tidemark.prediction p
+                        where p.image_id = f.image_id and p.model_version = f.model_version)) as failures;
+
+-- name: missing_keys
+select i.key
+from tidemark.live_image i
+where i.stream = %(stream)s
+  and not exists (select 1 from tidemark.prediction p where p.image_id = i.id and p.model_version = %(version)s)
+  and not exists (select 1 from tidemark.prediction_failure f where f.image_id = i.id and f.model_version = %(version)s)
+order by i.id
+limit 5;
+
+-- name: predictions_of_batch
+select i.id, i.label as truth, i.split, p.label
+from tidemark.image i
+left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
+where i.stream = %(stream)s and i.batch_id = %(batch)s
+order by i.id;
