@@ -1,0 +1,1 @@
+"""Images: decode, validate, measure, and the single preprocessing."""

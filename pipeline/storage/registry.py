@@ -1,0 +1,244 @@
+"""MLflow: training runs, model versions, and the aliases that say who is in charge. Its errors as ours."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.errors import ConfigurationError, NoChampion, RegistryError
+from pipeline.records import ModelVersion
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+MODEL_FILE = "model/model.onnx"
+
+# Patience with a server that does not answer: seconds, not the quarter of an hour of MLflow's own defaults.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+
+
+class Registry:
+    """The models of all streams: a registered model has its stream's name, an experiment too."""
+
+    def __init__(self, uri: str, cache: Path) -> None:
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        from mlflow import MlflowClient
+
+        self._uri = uri
+        self._cache = cache
+        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """A client for the configured server; raises ConfigurationError where there is none."""
+        return cls(settings.require_registry(), settings.home / "cache" / "models")
+
+    # -- runs
+
+    def start_run(self, stream: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
+        """Begin a training run in the stream's experiment and return its id."""
+        with self._translated():
+            experiment = self._client.get_experiment_by_name(stream)
+            experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(stream)
+            run = self._client.create_run(experiment_id, tags=dict(tags), run_name=name)
+            for key, value in params.items():
+                self._client.log_param(run.info.run_id, key, value)
+        return str(run.info.run_id)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Add metrics to a run."""
+        with self._translated():
+            for key, value in metrics.items():
+                self._client.log_metric(run_id, key, float(value), step=step)
+
+    def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
+        """Keep a file with a run."""
+        with self._translated():
+            self._client.log_artifact(run_id, str(path), folder or None)
+
+    def end_run(self, run_id: str, *, failed: bool = False) -> None:
+        """Close a run."""
+        with self._translated():
+            self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    # -- versions
+
+    def register(self, stream: str, run_id: str, onnx: Path, tags: Mapping[str, str]) -> int:
+        """Keep an ONNX file with its run, make it a new version, and return the version's number."""
+        self.log_file(run_id, onnx, str(Path(MODEL_FILE).parent))
+        digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
+        with self._translated():
+            self._make_model(stream)
+            version = self._client.create_model_version(
+                stream,
+                source=f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FILE}",
+                run_id=run_id,
+                tags={**tags, "sha256": digest},
+            )
+        return int(version.version)
+
+    def versions(self, stream: str) -> list[ModelVersion]:
+        """Every version, oldest first."""
+        with self._translated():
+            # The search leaves aliases out, the model itself carries them.
+            aliases = self._aliases(stream)
+            found = []
+            token: str | None = None
+            while True:
+                page = self._client.search_model_versions(f"name='{stream}'", max_results=200, page_token=token)
+                found += [_version(item, aliases) for item in page]
+                token = page.token
+                if not token:
+                    break
+        return sorted(found, key=lambda version: version.version)
+
+    def version(self, stream: str, number: int) -> ModelVersion:
+        """One version.
+
+        Raises:
+            ConfigurationError: The stream has no such version.
+        """
+        for version in self.versions(stream):
+            if version.version == number:
+                return version
+        known = ", ".join(str(version.version) for version in self.versions(stream)) or "none yet"
+        raise ConfigurationError(f"stream {stream} has no model version {number}; its versions: {known}")
+
+    def champion(self, stream: str) -> ModelVersion | None:
+        """The version in charge, or None."""
+        number = None
+        with self._translated():
+            number = next((v for v, names in self._aliases(stream).items() if CHAMPION in names), None)
+        return None if number is None else self.version(stream, number)
+
+    def require_champion(self, stream: str) -> ModelVersion:
+        """The version in charge.
+
+        Raises:
+            NoChampion: There is none yet.
+        """
+        champion = self.champion(stream)
+        if champion is None:
+            raise NoChampion(
+                f"stream {stream} has no champion yet: take in labelled images (`tidemark ingest {stream}`), "
+                f"then `tidemark retrain {stream}`"
+            )
+        return champion
+
+    def set_alias(self, stream: str, alias: str, version: int) -> None:
+        """Point an alias at a version; for the champion this is the moment of promotion."""
+        with self._translated():
+            self._client.set_registered_model_alias(stream, alias, str(version))
+
+    def drop_alias(self, stream: str, alias: str) -> None:
+        """Take an alias away; nothing happens where there is none."""
+        with self._translated():
+            if any(alias in names for names in self._aliases(stream).values()):
+                self._client.delete_registered_model_alias(stream, alias)
+
+    def tag_version(self, stream: str, version: int, tags: Mapping[str, str]) -> None:
+        """Add tags to a version."""
+        with self._translated():
+            for key, value in tags.items():
+                self._client.set_model_version_tag(stream, str(version), key, value)
+
+    def model_file(self, version: ModelVersion) -> Path:
+        """A version's ONNX file on the local disk, downloaded once and verified by its SHA-256.
+
+        Raises:
+            RegistryError: The file is missing or is not the one that was registered.
+        """
+        wanted = version.tags.get("sha256", "")
+        target = self._cache / version.stream / f"{version.version}-{wanted[:16]}.onnx"
+        if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == wanted:
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            with self._translated():
+                path = Path(self._client.download_artifacts(version.run_id, MODEL_FILE, folder))
+            if hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+                raise RegistryError(
+                    f"the model file of {version.stream} version {version.version} is not the one that was registered: "
+                    f"put another version in charge with `tidemark rollback {version.stream}`"
+                )
+            shutil.move(path, target)
+        return target
+
+    def forget(self, stream: str) -> None:
+        """Delete the stream's registered model; its runs are marked deleted and stay in MLflow."""
+        with self._translated():
+            if self._model(stream) is not None:
+                self._client.delete_registered_model(stream)
+            experiment = self._client.get_experiment_by_name(stream)
+            if experiment is not None:
+                for run in self._client.search_runs([experiment.experiment_id], max_results=1000):
+                    self._client.delete_run(run.info.run_id)
+
+    # -- MLflow's ways
+
+    def _model(self, stream: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_registered_model(stream)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _make_model(self, stream: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(stream)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _aliases(self, stream: str) -> dict[int, tuple[str, ...]]:
+        model = self._model(stream)
+        by_version: dict[int, tuple[str, ...]] = {}
+        for alias, number in (model.aliases if model else {}).items():
+            by_version[int(number)] = (*by_version.get(int(number), ()), alias)
+        return by_version
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            text = " ".join(str(error).split())
+            if "Max retries exceeded" in text or "Connection" in text or "timed out" in text:
+                raise RegistryError(
+                    f"MLflow at {self._uri} does not answer: start it (embedded stack: `tidemark up`) "
+                    "or correct MLFLOW_TRACKING_URI, then run this again"
+                ) from error
+            raise RegistryError(f"MLflow at {self._uri} failed: {text[:300]}") from error
+        except OSError as error:
+            raise RegistryError(f"MLflow at {self._uri} failed: {error}") from error
+
+
+def _version(item: Any, aliases: Mapping[int, tuple[str, ...]]) -> ModelVersion:
+    number = int(item.version)
+    return ModelVersion(
+        stream=item.name,
+        version=number,
+        run_id=item.run_id,
+        aliases=aliases.get(number, ()),
+        tags=dict(item.tags),
+        created_at=datetime.fromtimestamp(item.creation_timestamp / 1000, UTC),
+    )
