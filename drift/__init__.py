@@ -1,0 +1,27 @@
+"""Two-sample drift tests on embeddings, the decision that follows, and the report: arrays in, records out.
+
+This room knows no store, no database and no scheduler.
+"""
+
+from __future__ import annotations
+
+from drift.detection import detect
+from drift.errors import DriftError
+from drift.mmd import witness
+from drift.policy import Decision, Policy, decide, level, permutations_for
+from drift.result import Cause, Details, DriftResult, Member
+
+__all__ = [
+    "Cause",
+    "Decision",
+    "Details",
+    "DriftError",
+    "DriftResult",
+    "Member",
+    "Policy",
+    "decide",
+    "detect",
+    "level",
+    "permutations_for",
+    "witness",
+]

@@ -1,0 +1,103 @@
+"""What a drift test accepts: two finite samples of equal dimension, scaled so that float32 arithmetic is safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from drift.errors import DriftError
+
+Float32 = NDArray[np.float32]
+
+MINIMUM_ROWS = 5  # below it there are too few distinct permutations to reach any useful level
+MAXIMUM_ROWS = 10_000  # per sample: larger ones are represented by a uniform random subsample, which bounds the cost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Pooled:
+    """Two samples as one array.
+
+    Attributes:
+        points: (n + m, d) float32, the reference first; centred on the pooled mean and divided by ``scale``.
+        n: Rows of the reference.
+        m: Rows of the current sample.
+        scale: What the centred values were divided by, in the units of the embedding.
+        reference_rows: (n,) the rows of the given reference that are in ``points``.
+        current_rows: (m,) the same for the current sample.
+    """
+
+    points: Float32
+    n: int
+    m: int
+    scale: float
+    reference_rows: NDArray[np.intp]
+    current_rows: NDArray[np.intp]
+
+
+def as_sample(values: ArrayLike, name: str, *, minimum: int = MINIMUM_ROWS) -> NDArray[np.floating]:
+    """Check one sample: any real (rows, d) array → the same as floating point, finite.
+
+    Raises:
+        DriftError: It is not a table of finite real numbers with enough rows.
+    """
+    array = np.asarray(values)
+    if array.ndim != 2:
+        raise DriftError(f"the {name} sample must be a (rows, dimensions) array, not of shape {array.shape}")
+    if array.dtype.kind not in "fiub":
+        raise DriftError(f"the {name} sample must hold real numbers, not {array.dtype}")
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
+    rows, dimensions = array.shape
+    if dimensions == 0:
+        raise DriftError(f"the {name} sample has no columns: give embeddings of at least one dimension")
+    if rows < minimum:
+        raise DriftError(f"the {name} sample has {rows} rows, at least {minimum} are needed: pool more images")
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array).all(axis=1)).sum())
+        raise DriftError(f"the {name} sample has NaN or infinite values in {bad} of {rows} rows: leave those rows out")
+    return array
+
+
+def pool(reference: ArrayLike, current: ArrayLike, rng: np.random.Generator, *, maximum: int = MAXIMUM_ROWS) -> Pooled:
+    """Check two samples and pool them: (n, d) and (m, d) → (n + m, d).
+
+    A sample of more than ``maximum`` rows is replaced by ``maximum`` of them, drawn uniformly and without regard to the
+    values, so the level of a permutation test is untouched.
+
+    Raises:
+        DriftError: A sample is unfit, or the two differ in dimension.
+    """
+    first, second = as_sample(reference, "reference"), as_sample(current, "current")
+    if first.shape[1] != second.shape[1]:
+        raise DriftError(
+            f"the reference has {first.shape[1]} dimensions and the current sample {second.shape[1]}: "
+            "embed both with the same model"
+        )
+    reference_rows = _subsample(first.shape[0], maximum, rng)
+    current_rows = _subsample(second.shape[0], maximum, rng)
+    points = np.concatenate([first[reference_rows], second[current_rows]]).astype(np.float64)
+    # Distances come from |x|² + |y|² - 2xy: an offset far from zero would cost all of float32's digits, and huge or
+    # tiny values would leave its range.
+    largest = float(np.abs(points).max())
+    if largest > 0:
+        points /= largest
+    points -= points.mean(axis=0)
+    spread = float(np.abs(points).max())
+    if spread > 0:
+        points /= spread
+    return Pooled(
+        points=points.astype(np.float32),
+        n=len(reference_rows),
+        m=len(current_rows),
+        scale=(largest or 1.0) * (spread or 1.0),
+        reference_rows=reference_rows,
+        current_rows=current_rows,
+    )
+
+
+def _subsample(rows: int, maximum: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    if rows <= maximum:
+        return np.arange(rows)
+    return np.sort(rng.choice(rows, size=maximum, replace=False))
