@@ -22,6 +22,8 @@ TidemarkError                  exit status 1
 ├── TrainingImpossible         no labelled images, one class only, …
 ├── TrainingFailed             NaN loss, out of memory, …
 ├── ExportMismatch             torch and ONNX disagree
+├── ArtefactDamaged            a file the project wrote does not read back
+│   └── ModelUnreadable        … an ONNX file
 ├── NoChampion
 └── ImageRejected              one image that is not let in; never ends a run
 
@@ -122,6 +124,14 @@ class TrainingFailed(TidemarkError):
 
 class ExportMismatch(TidemarkError):
     """The ONNX file does not compute what the trained network computes."""
+
+
+class ArtefactDamaged(TidemarkError):
+    """A file that the project wrote does not read back."""
+
+
+class ModelUnreadable(ArtefactDamaged):
+    """The ONNX file is missing, damaged or not one of this project's."""
 
 
 class NoChampion(TidemarkError):

@@ -1,0 +1,184 @@
+"""Whether a challenger takes over: a pure function of two evaluations and the policy, with its reasons in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.model.evaluate import Evaluation
+from pipeline.stream import GatePolicy
+
+TOLERANCE = 1e-9  # differences of accuracies such as 0.95 - 0.92 are not exact
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluations:
+    """One model's answers on the holdout.
+
+    Attributes:
+        new: On holdout images that came after the champion's snapshot; None where there are none.
+        old: On the older holdout images; None where there are none.
+    """
+
+    new: Evaluation | None
+    old: Evaluation | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Both evaluations as JSON values."""
+        return {
+            "new": None if self.new is None else self.new.to_dict(),
+            "old": None if self.old is None else self.old.to_dict(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateDecision:
+    """What the gate decided.
+
+    Attributes:
+        promote: Whether the challenger takes over.
+        reasons: Sentences with numbers; each objection, or everything that spoke for the challenger.
+        gain: Accuracy won on the holdout that decided; None where nothing could be compared.
+        p_value: McNemar's exact test (two-sided) on that holdout.
+        regression: Accuracy lost on the older holdout; negative where it rose.
+    """
+
+    promote: bool
+    reasons: tuple[str, ...]
+    gain: float | None = None
+    p_value: float | None = None
+    regression: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision as JSON values."""
+        return {
+            "promote": self.promote,
+            "reasons": list(self.reasons),
+            "gain": self.gain,
+            "p_value": self.p_value,
+            "regression": self.regression,
+        }
+
+
+def judge(policy: GatePolicy, *, challenger: Evaluations, champion: Evaluations | None) -> GateDecision:
+    """Decide between two models that answered the same images; without a champion, between a model and none.
+
+    The challenger must win on the new holdout by ``min_gain`` at least and significantly, and may not lose more than
+    ``max_regression`` on the older one. Where no new holdout exists (a retraining by hand), the older one decides by
+    the same rule. A tie keeps the champion.
+
+    Raises:
+        ValueError: The evaluations are not of the same images.
+    """
+    if champion is None:
+        return _judge_first(policy, challenger)
+    _require_pairs(challenger, champion)
+    fresh = _size(champion.new) > 0
+    ours, theirs = (challenger.new, champion.new) if fresh else (challenger.old, champion.old)
+    name = "new holdout" if fresh else "older holdout (there is no new one)"
+    if ours is None or theirs is None or theirs.count < policy.min_holdout:
+        count = _size(theirs)
+        return GateDecision(
+            promote=False,
+            reasons=(f"the {name} has {_images(count)}, at least {policy.min_holdout} are needed: the champion stays",),
+        )
+
+    objections: list[str] = []
+    support: list[str] = []
+    gain = ours.accuracy - theirs.accuracy
+    won, lost = _discordant(ours, theirs)
+    p_value = mcnemar(won, lost)
+    figures = (
+        f"accuracy {ours.accuracy:.3f} against the champion's {theirs.accuracy:.3f} on the {_images(ours.count)} "
+        f"of the {name}"
+    )
+    evidence = f"McNemar's exact test p = {p_value:.2g}, {won} answers better and {lost} worse"
+    if won == lost:
+        objections.append(f"no better: {figures}")
+    elif gain < 0:
+        objections.append(f"worse: {figures}")
+    elif gain < policy.min_gain - TOLERANCE:
+        objections.append(f"gain {gain:.3f} is below the required {policy.min_gain:.3f}: {figures}")
+    elif p_value > policy.significance:
+        objections.append(f"better, but it may be luck ({evidence}; level {policy.significance:g}): {figures}")
+    else:
+        support.append(f"better: {figures} ({evidence})")
+
+    regression = None
+    if fresh:
+        regression, sentence = _regression(policy, challenger.old, champion.old)
+        over = regression is None or regression > policy.max_regression + TOLERANCE
+        (objections if over else support).append(sentence)
+    return GateDecision(
+        promote=not objections,
+        reasons=tuple(objections or support),
+        gain=gain,
+        p_value=p_value,
+        regression=regression,
+    )
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """McNemar's exact test, two-sided, from the images that only one of the two models answered right.
+
+    Source: McNemar 1947; exact binomial form, e.g. Dietterich 1998, "Approximate Statistical Tests", section 3.1.
+    """
+    from scipy.stats import binomtest
+
+    return 1.0 if won + lost == 0 else float(binomtest(won, won + lost, 0.5).pvalue)
+
+
+def _judge_first(policy: GatePolicy, challenger: Evaluations) -> GateDecision:
+    parts = [part for part in (challenger.new, challenger.old) if part is not None]
+    count = sum(part.count for part in parts)
+    if count < policy.min_holdout:
+        needed = f"the holdout has {_images(count)}, at least {policy.min_holdout} are needed to judge a first model"
+        return GateDecision(promote=False, reasons=(f"{needed}: add labelled images",))
+    right = sum(int(part.correct.sum()) for part in parts)
+    support: dict[str, int] = {}
+    for part in parts:
+        for item in part.classes:
+            support[item.name] = support.get(item.name, 0) + item.support
+    most = max(support, key=lambda name: support[name])
+    accuracy, guess = right / count, support[most] / count
+    figures = (
+        f"accuracy {accuracy:.3f} on {_images(count)} of the holdout, always answering {most!r} reaches {guess:.3f}"
+    )
+    if right > support[most]:
+        return GateDecision(promote=True, reasons=(f"first model: {figures}",), gain=accuracy - guess)
+    return GateDecision(promote=False, reasons=(f"no better than guessing: {figures}",), gain=accuracy - guess)
+
+
+def _regression(policy: GatePolicy, ours: Evaluation | None, theirs: Evaluation | None) -> tuple[float | None, str]:
+    if ours is None or theirs is None or theirs.count < policy.min_holdout:
+        return None, (
+            f"the older holdout has {_images(_size(theirs))}, at least {policy.min_holdout} are needed to see what "
+            "would be forgotten"
+        )
+    regression = theirs.accuracy - ours.accuracy
+    figures = (
+        f"accuracy {ours.accuracy:.3f} against the champion's {theirs.accuracy:.3f} on the {_images(ours.count)} "
+        "of the older holdout"
+    )
+    if regression > policy.max_regression + TOLERANCE:
+        return regression, f"forgetful: {figures}, {regression:.3f} lost and {policy.max_regression:.3f} allowed"
+    return regression, f"nothing forgotten: {figures}, a loss of {policy.max_regression:.3f} is allowed"
+
+
+def _discordant(ours: Evaluation, theirs: Evaluation) -> tuple[int, int]:
+    """Images that only the challenger, and images that only the champion answered right."""
+    return int((ours.correct & ~theirs.correct).sum()), int((theirs.correct & ~ours.correct).sum())
+
+
+def _require_pairs(challenger: Evaluations, champion: Evaluations) -> None:
+    for ours, theirs in ((challenger.new, champion.new), (challenger.old, champion.old)):
+        if _size(ours) != _size(theirs):
+            raise ValueError(f"evaluations of {_size(ours)} and {_size(theirs)} images are not of the same images")
+
+
+def _size(evaluation: Evaluation | None) -> int:
+    return 0 if evaluation is None else evaluation.count
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"

@@ -1,0 +1,75 @@
+"""How many processors this process may really use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def available_processors(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
+    """Processors that the scheduler's affinity and every enclosing cgroup's CPU quota leave to this process, ≥ 1.
+
+    A quota of 1.5 processors counts as 1: a second thread would only bring throttling. ONNX Runtime and OpenMP know the
+    affinity but not the quota, so in a container they would start a thread for every processor of the host.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    for quota in _quotas(cgroups, membership):
+        count = min(count, int(quota))
+    return max(count, 1)
+
+
+def resolve_threads(threads: int) -> int:
+    """The recipe's number of threads; 0 stands for every available processor."""
+    return threads if threads > 0 else available_processors()
+
+
+def _quotas(cgroups: Path, membership: Path) -> list[float]:
+    """CPU quotas, in processors, of the process's cgroup and all its ancestors, in version 2 and version 1 files."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return []
+    quotas = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            root, read = cgroups, _quota_v2
+        elif "cpu" in controllers.split(","):
+            root, read = cgroups / controllers, _quota_v1
+            if not root.is_dir():
+                root = cgroups / "cpu"
+        else:
+            continue
+        # Inside a container the path may be the host's: folders that do not exist here say nothing, the root does.
+        folder = root / path.lstrip("/")
+        for place in (folder, *folder.parents):
+            quota = read(place)
+            if quota is not None and quota > 0:
+                quotas.append(quota)
+            if place == root:
+                break
+    return quotas
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()[:2]
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        period = int((folder / "cpu.cfs_period_us").read_text())
+        return None if quota <= 0 else quota / period
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
