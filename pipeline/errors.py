@@ -24,7 +24,9 @@ TidemarkError                  exit status 1
 ├── ExportMismatch             torch and ONNX disagree
 ├── ArtefactDamaged            a file the project wrote does not read back
 │   └── ModelUnreadable        … an ONNX file
+├── CheckFailed
 ├── NoChampion
+├── IncompleteScore
 └── ImageRejected              one image that is not let in; never ends a run
 
 The message of an error is one line that says what is wrong and what to do. Driver errors are translated where they
@@ -132,6 +134,14 @@ class ArtefactDamaged(TidemarkError):
 
 class ModelUnreadable(ArtefactDamaged):
     """The ONNX file is missing, damaged or not one of this project's."""
+
+
+class IncompleteScore(TidemarkError):
+    """Images are left without a prediction."""
+
+
+class CheckFailed(TidemarkError):
+    """A batch could not be checked."""
 
 
 class NoChampion(TidemarkError):

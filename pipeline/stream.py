@@ -80,7 +80,7 @@ class DriftPolicy(_Part):
 class ReferencePolicy(_Part):
     """Which holdout images stand for normal."""
 
-    min_images: Annotated[int, Field(ge=20)] = 100
+    min_images: Annotated[int, Field(ge=20)] = 50
     max_images: Annotated[int, Field(ge=20)] = 2000
 
 

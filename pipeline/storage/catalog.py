@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
+import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 names its class so
 from psycopg2.extras import Json, RealDictCursor
 
@@ -87,6 +88,10 @@ class Catalog:
         self._copy("ingest", "copy_listing", block)
         self._run_sql("ingest", "analyse_listing")
         return int(self._one("ingest", "count_listing")["count"])
+
+    def count_new(self, stream: str, limit: int | None = None) -> int:
+        """How many objects `new_objects` will give."""
+        return min(int(self._one("ingest", "count_new", stream=stream)["count"]), limit or NO_LIMIT)
 
     def new_objects(self, stream: str, limit: int | None = None) -> Iterator[StoreObject]:
         """Objects of the loaded listing that the catalogue does not have, or has with other content."""
@@ -261,6 +266,11 @@ class Catalog:
     ) -> None:
         """Say how a retraining ended."""
         self._run_sql("retrain", "finish_retraining", id=retraining, status=status)
+
+    def try_finish_retraining(self, retraining: int, status: Literal["failed"]) -> None:
+        """The same on the way out of a failure, which must not be hidden by a second one."""
+        with suppress(psycopg2.Error):
+            self.finish_retraining(retraining, status)
 
     def retrainings(self, stream: str) -> list[Retraining]:
         """Every retraining of a stream, oldest first."""

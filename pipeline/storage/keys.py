@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-def batch_manifest(stream: str, batch: int) -> str:
-    """The list of a closed batch's images, JSON lines."""
-    return f"batches/{stream}/{batch}/images.jsonl"
+def batch_manifest(stream: str, batch: int, digest: str) -> str:
+    """The list of a batch's images, JSON lines; named by the content's SHA-256."""
+    return f"batches/{stream}/{batch}/images-{digest[:16]}.jsonl"
 
 
 def embeddings(stream: str, version: int, shard: str) -> str:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -72,6 +72,11 @@ class Registry:
         """Close a run."""
         with self._translated():
             self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def try_end_run(self, run_id: str, *, failed: bool) -> None:
+        """Close a run on the way out of a failure, which must not be hidden by a second one."""
+        with suppress(RegistryError):
+            self.end_run(run_id, failed=failed)
 
     # -- versions
 

@@ -27,11 +27,13 @@ where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes
 order by l.key
 limit %(limit)s;
 
+-- name: count_new
+select count(*) from listing l
+left join tidemark.object o on o.stream = %(stream)s and o.key = l.key
+where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes;
+
 -- name: count_listing
 select count(*) from listing;
-
--- name: count_objects
-select count(*) from tidemark.object where stream = %(stream)s;
 
 -- name: insert_image
 -- Content the catalogue has already keeps its first batch, split and label.

@@ -1,0 +1,99 @@
+"""What a champion says of a batch's images: computed once, kept, and read back by whoever needs it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ArtefactDamaged, ObjectMissing
+from pipeline.model.inference import Classifier
+from pipeline.progress import track
+from pipeline.records import Image
+from pipeline.stages.pixels import in_blocks, load_pixels
+from pipeline.stages.workplace import Workplace
+from pipeline.storage import keys
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """n images under one model version; images that could not be read are not among them."""
+
+    image_ids: NDArray[np.int64]  # (n,)
+    probabilities: NDArray[np.float32]  # (n, classes)
+    embeddings: NDArray[np.float32]  # (n, dim)
+    failures: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def to_bytes(self) -> bytes:
+        """An npz file without pickles. Failures are not kept: they may pass."""
+        buffer = io.BytesIO()
+        np.savez(
+            buffer, image_ids=self.image_ids, probabilities=self.probabilities, embeddings=self.embeddings
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> Self:
+        """The inverse of to_bytes; raises ArtefactDamaged."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+                return cls(stored["image_ids"], stored["probabilities"], stored["embeddings"], {})
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ArtefactDamaged(f"{name} is damaged ({error}): delete it and run this again") from None
+
+
+def embed(place: Workplace, classifier: Classifier, images: Sequence[Image], what: str) -> Embedded:
+    """One pass of a model over images, fetching and decoding overlapped with it."""
+    size = place.stream.score.batch_size
+    ids: list[int] = []
+    failures: dict[int, str] = {}
+    probabilities = [np.empty((0, len(classifier.classes)), np.float32)]
+    embeddings = [np.empty((0, classifier.embedding_dim), np.float32)]
+    with track(what, len(images)) as advance:
+        for block in in_blocks(load_pixels(place, images, classifier.preprocessing), size):
+            good = [item for item in block if item.pixels is not None]
+            failures |= {item.image.id: item.failure for item in block if item.failure is not None}
+            if good:
+                outputs = classifier.run(np.stack([item.pixels for item in good if item.pixels is not None]), size)
+                ids += [item.image.id for item in good]
+                probabilities.append(outputs.probabilities)
+                embeddings.append(outputs.embeddings)
+            advance(len(block))
+    for reason in list(failures.values())[:10]:
+        log.warning("left out: %s", reason)
+    return Embedded(np.array(ids, np.int64), np.concatenate(probabilities), np.concatenate(embeddings), failures)
+
+
+def embed_batches(
+    place: Workplace, classifier: Classifier, version: int, batches: tuple[int, ...], images: Sequence[Image]
+) -> Embedded:
+    """The champion's pass over some batches: what is kept of it, or the pass itself, which is then kept."""
+    key = keys.embeddings(place.stream.name, version, keys.check_shard(batches))
+    kept = kept_embeddings(place, version, batches)
+    if kept is not None:
+        log.info("%s holds the embeddings already", key)
+        return kept
+    embedded = embed(place, classifier, images, f"embedding with version {version}")
+    if not embedded.failures:  # what is kept is complete
+        place.store.put_artifact(key, embedded.to_bytes())
+    return embedded
+
+
+def kept_embeddings(place: Workplace, version: int, batches: tuple[int, ...]) -> Embedded | None:
+    """What an earlier pass over these batches kept, or None."""
+    key = keys.embeddings(place.stream.name, version, keys.check_shard(batches))
+    try:
+        return Embedded.from_bytes(place.store.get_artifact(key), key)
+    except ObjectMissing:
+        return None

@@ -1,0 +1,70 @@
+"""Freezing a reference: what normal looks like to a version that is about to take charge."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from pipeline.errors import TrainingImpossible
+from pipeline.model.inference import Classifier
+from pipeline.model.reference import Reference
+from pipeline.records import Image, ModelVersion
+from pipeline.stages.embeddings import embed
+from pipeline.stages.workplace import Workplace
+from pipeline.storage import keys
+
+log = logging.getLogger(__name__)
+
+
+def freeze_reference(place: Workplace, version: ModelVersion) -> Reference:
+    """Embed the reference images by a version and write them as its reference.
+
+    Raises:
+        TrainingImpossible: The holdout is too small to stand for anything.
+    """
+    stream = place.stream
+    images = require_reference_images(place)
+    classifier = Classifier(place.registry.model_file(version), stream.score.threads)
+    embedded = embed(place, classifier, images, "freezing the reference")
+    batches = {image.id: image.batch_id for image in images}
+    reference = Reference(
+        image_ids=embedded.image_ids,
+        batch_ids=np.array([batches[image_id] for image_id in embedded.image_ids.tolist()], np.int64),
+        embeddings=embedded.embeddings,
+        probabilities=embedded.probabilities,
+        model_version=version.version,
+        classes=classifier.classes,
+    )
+    place.store.put_artifact(keys.reference(stream.name, version.version), reference.to_bytes())
+    log.info("reference of %d holdout images frozen with version %d", len(reference), version.version)
+    return reference
+
+
+def require_reference_images(place: Workplace) -> list[Image]:
+    """The reference images, or an error before hours are spent on a model that could not take charge.
+
+    Raises:
+        TrainingImpossible: The holdout is too small to stand for anything.
+    """
+    images, needed = reference_images(place), place.stream.reference.min_images
+    if len(images) < needed:
+        raise TrainingImpossible(
+            f"stream {place.stream.name} has {len(images)} holdout images and a reference needs {needed}: "
+            "add images, raise holdout.share or lower reference.min_images"
+        )
+    return images
+
+
+def reference_images(place: Workplace) -> list[Image]:
+    """The newest holdout images, from the last drift on where these are enough, else from all time.
+
+    After a drift that was learnt, the images to come are expected to look like those since the drift. A reference
+    mixed with older ones would find every one of them different.
+    """
+    name, policy = place.stream.name, place.stream.reference
+    since = place.catalog.last_drift_batch(name)
+    images = place.catalog.holdout_images(name, since, policy.max_images)
+    if len(images) < policy.min_images and since:
+        images = place.catalog.holdout_images(name, 0, policy.max_images)
+    return sorted(images, key=lambda image: image.id)

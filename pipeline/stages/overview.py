@@ -1,0 +1,95 @@
+"""What is known of a stream: counts, models, reports. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigurationError
+from pipeline.records import Check
+from pipeline.stages.workplace import Workplace
+from pipeline.storage import keys
+
+
+def stream_status(place: Workplace) -> dict[str, Any]:
+    """Counts, champion and newest check of a stream."""
+    name = place.stream.name
+    champion = place.registry.champion(name)
+    newest = place.catalog.checks(name, limit=1)
+    counts = place.catalog.summary(name)
+    predictions = place.catalog.completeness(name, champion.version)[1] if champion else 0
+    return {
+        "stream": name,
+        **counts,
+        "champion": champion.version if champion else None,
+        "predictions": predictions,
+        "unchecked_batches": len(place.catalog.unchecked_batches(name)),
+        "last_check": newest[0].id if newest else None,
+        "last_decision": newest[0].decision if newest else None,
+    }
+
+
+def models(place: Workplace) -> list[dict[str, Any]]:
+    """Every version of a stream's model: what it came of, how it was judged, when it was in charge."""
+    name = place.stream.name
+    by_version = {item.model_version: item for item in place.catalog.retrainings(name) if item.model_version}
+    charges: dict[int, list[str]] = {}
+    for row in place.catalog.promotions(name):
+        charges.setdefault(row["model_version"], []).append(row["done_at"].isoformat(timespec="seconds"))
+    found = []
+    for version in place.registry.versions(name):
+        retraining = by_version.get(version.version)
+        evaluation = (retraining.evaluation if retraining else None) or {}
+        challenger = evaluation.get("challenger") or {}
+        found.append(
+            {
+                "version": version.version,
+                "aliases": list(version.aliases),
+                "created": version.created_at.isoformat(timespec="seconds"),
+                "reason": version.tags.get("reason", ""),
+                "check": version.tags.get("check") or None,
+                "snapshot": version.tags.get("snapshot", ""),
+                "gate": version.tags.get("gate"),
+                "gate_reasons": ((retraining.gate if retraining else None) or {}).get("reasons", []),
+                "accuracy_new": (challenger.get("new") or {}).get("accuracy"),
+                "accuracy_old": (challenger.get("old") or {}).get("accuracy"),
+                "in_charge_since": charges.get(version.version, []),
+                "run_id": version.run_id,
+            }
+        )
+    return found
+
+
+def fetch_report(place: Workplace, check_id: str | None, folder: Path) -> dict[str, Any]:
+    """Write a check's report to the local disk and say where; without an id, the newest one's.
+
+    Raises:
+        ConfigurationError: The stream has no such check.
+    """
+    check = _find(place, check_id)
+    target = folder / place.stream.name / f"{check.id}.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(place.store.get_artifact(keys.report(place.stream.name, check.id)))
+    url = place.settings.airflow_url
+    return {
+        "stream": place.stream.name,
+        "check": check.id,
+        "decision": check.decision,
+        "reasons": list(check.reasons),
+        "file": str(target),
+        "url": f"{url.rstrip('/')}/tidemark/checks/{place.stream.name}/{check.id}" if url else None,
+    }
+
+
+def _find(place: Workplace, check_id: str | None) -> Check:
+    name = place.stream.name
+    newest = place.catalog.checks(name, limit=10)
+    if check_id is None:
+        if not newest:
+            raise ConfigurationError(f"stream {name} has no check yet: run `tidemark check {name}`")
+        return newest[0]
+    check = place.catalog.check(check_id)
+    if check is None or check.stream != name:
+        known = ", ".join(item.id for item in newest) or "none yet"
+        raise ConfigurationError(f"stream {name} has no check {check_id!r}; its newest: {known}")
+    return check

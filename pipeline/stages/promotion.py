@@ -1,0 +1,91 @@
+"""Putting a model version in charge: the reference lies there first, the alias moves last."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from pipeline.errors import ArtefactDamaged, ConfigurationError, ObjectMissing
+from pipeline.model.inference import Classifier
+from pipeline.model.reference import Reference
+from pipeline.records import ModelVersion
+from pipeline.stages.workplace import Workplace
+from pipeline.storage import keys
+from pipeline.storage.registry import CHALLENGER, CHAMPION
+
+log = logging.getLogger(__name__)
+
+
+def load_reference(place: Workplace, version: int) -> Reference:
+    """The reference that was frozen with a version.
+
+    Raises:
+        ArtefactDamaged: It is missing or not readable.
+    """
+    key = keys.reference(place.stream.name, version)
+    try:
+        return Reference.from_bytes(place.store.get_artifact(key), key)
+    except ObjectMissing:
+        raise ArtefactDamaged(
+            f"version {version} of stream {place.stream.name} has no reference ({key} is missing): "
+            f"`tidemark retrain {place.stream.name} --force` makes a new model with one"
+        ) from None
+
+
+def put_in_charge(
+    place: Workplace,
+    version: ModelVersion,
+    *,
+    kind: Literal["promotion", "rollback"],
+    reason: str,
+    retraining: int | None = None,
+) -> None:
+    """Make a version the champion. Killed anywhere, either the old or the new one is fully in charge.
+
+    Raises:
+        ModelUnreadable, ArtefactDamaged: Its ONNX file or its reference cannot be read; nothing has changed then.
+    """
+    stream = place.stream.name
+    Classifier(place.registry.model_file(version), place.stream.score.threads)
+    load_reference(place, version.version)
+    champion = place.registry.champion(stream)
+    promotion = place.catalog.intend_promotion(
+        stream,
+        version.version,
+        champion.version if champion else None,
+        kind=kind,
+        reason=reason,
+        retraining=retraining,
+    )
+    place.registry.set_alias(stream, CHAMPION, version.version)
+    place.catalog.complete_promotion(promotion)
+    if CHALLENGER in version.aliases:
+        place.registry.drop_alias(stream, CHALLENGER)
+    log.info("version %d is the champion of %s", version.version, stream)
+
+
+def rollback(place: Workplace, to: int | None = None) -> dict[str, Any]:
+    """Bring an earlier champion back: the one before the present, or the version that is named.
+
+    Raises:
+        ConfigurationError: There is no such version, it is in charge already, or there was no champion before.
+    """
+    stream = place.stream.name
+    with place.catalog.lock("retrain", stream):
+        champion = place.registry.require_champion(stream)
+        place.catalog.settle_promotions(stream, champion.version)
+        number = to if to is not None else _before(place, champion.version)
+        version = place.registry.version(stream, number)
+        if version.version == champion.version:
+            raise ConfigurationError(f"version {number} of stream {stream} is in charge already")
+        put_in_charge(place, version, kind="rollback", reason=f"rolled back from version {champion.version}")
+    return {"stage": "rollback", "stream": stream, "version": number, "previous": champion.version}
+
+
+def _before(place: Workplace, champion: int) -> int:
+    history = [row for row in place.catalog.promotions(place.stream.name) if row["model_version"] == champion]
+    if not history or history[-1]["previous_version"] is None:
+        raise ConfigurationError(
+            f"stream {place.stream.name} had no champion before version {champion}: name one with --to"
+        )
+    return int(history[-1]["previous_version"])
