@@ -1,0 +1,57 @@
+# Everything runs in .venv, made from requirements.lock; nothing is installed by hand.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test check format bench clean lock
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make the virtual environment with the locked dependencies
+
+$(STAMP): requirements.lock pyproject.toml scripts/find-python.sh
+	@python=$$(sh scripts/find-python.sh) && \
+	if [ ! -x $(BIN)/python ] || [ "$$($(BIN)/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$(CURDIR)/$(VENV)" ]; then \
+		echo "making $(VENV) with $$python" && rm -rf $(VENV) && "$$python" -m venv $(VENV); \
+	fi
+	@echo "installing the locked dependencies (7 GB on disk; the first time takes minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: setup ## Play three nights of a real stream: about six minutes after the installation
+	@$(BIN)/tidemark demo
+
+up: setup ## Start the embedded stack (PostgreSQL, S3, MLflow, Airflow)
+	@$(BIN)/tidemark up
+
+down: ## Stop the embedded stack; its data stays
+	@if [ -x $(BIN)/tidemark ]; then $(BIN)/tidemark down; else echo "nothing runs: there is no $(VENV) yet"; fi
+
+test: check ## Check the code and run every test
+	@$(PYTEST)
+
+check: setup ## Lint, format check and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(BIN)/mypy
+
+format: setup ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## Measure speed and power side by side with the libraries
+	@$(BIN)/python -m tests.benchmarks
+
+lock: setup # Resolve pyproject.toml anew into requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
+		--no-emit-index-url --upgrade pyproject.toml --output-file requirements.lock
+
+clean: down ## Stop the stack; remove its data, the virtual environment and caches
+	@rm -rf $(VENV) .tidemark *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
