@@ -1,0 +1,363 @@
+"""The embedded stack as a whole: up, down, status."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from pipeline.errors import StackError
+from pipeline.local import airflow_standalone, mlflow_server, postgres, processes, s3
+from pipeline.local.credentials import Credentials
+from pipeline.local.ports import HOST, Ports, require_free
+from pipeline.local.private_files import make_private_folder, write_private_json
+from pipeline.local.service import Service
+from pipeline.settings import ENVIRONMENT_FILE, Settings
+from pipeline.storage.catalog import migrate
+from pipeline.storage.objects import ObjectStore
+
+Progress = Callable[[str], None]
+PROJECT = Path(__file__).resolve().parents[2]
+LOCK_SECONDS = 300.0
+
+TITLES: Mapping[str, str] = {"postgres": "PostgreSQL", "s3": "S3", "mlflow": "MLflow", "airflow": "Airflow"}
+
+# How each is ended: first signal, whether to all of its processes at once, and the seconds before it is killed.
+# PostgreSQL's SIGINT is "fast": it ends connections and writes a checkpoint. `airflow standalone` does not end its
+# children when it is terminated.
+ENDINGS: Mapping[str, tuple[signal.Signals, bool, float]] = {
+    "airflow": (signal.SIGTERM, True, 15.0),
+    "mlflow": (signal.SIGTERM, True, 10.0),
+    "s3": (signal.SIGTERM, False, 10.0),
+    "postgres": (signal.SIGINT, False, 30.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceStatus:
+    """One server, as it is now. ``damaged``: it runs, but some of its parts died, or it does not answer."""
+
+    name: str
+    title: str
+    state: Literal["running", "damaged", "stopped"]
+    address: str | None
+    pid: int | None
+    since: datetime | None
+    memory_bytes: int | None  # proportional share: pages shared by processes are counted once
+    log: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "since": self.since.isoformat() if self.since else None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StackStatus:
+    """The stack, as it is now."""
+
+    home: str
+    services: tuple[ServiceStatus, ...]
+    airflow_user: str | None = None
+    airflow_password: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether everything runs."""
+        return all(each.state == "running" for each in self.services)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "home": self.home,
+            "running": self.running,
+            "services": [each.to_dict() for each in self.services],
+            "airflow_user": self.airflow_user,
+            "airflow_password": self.airflow_password,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DownReport:
+    """What `down` ended: service → number of its processes."""
+
+    home: str
+    ended: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"home": self.home, "ended": dict(self.ended)}
+
+
+def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = lambda line: None) -> StackStatus:
+    """Start what does not run, leave what does, and wait until all of it serves.
+
+    Without `ports` the environment says where to listen, else a running service keeps its port. `progress` is told in
+    a sentence what happens.
+
+    Raises:
+        PortTaken: Another program listens on a port.
+        StackError: A service did not start; whatever this call had started has been ended again.
+    """
+    home = settings.home.resolve()
+    make_private_folder(home)
+    with _lock(home, progress):
+        credentials = Credentials.of(home)
+        if ports is None:
+            ports = Ports.from_environment(_recorded_ports(home))
+        environment = environment_of(home, ports, credentials, settings)
+        with _undo(home, progress) as started:
+            for name in TITLES:
+                if processes.running(home, name) is None:
+                    end(home, name)  # what a killed server left behind, before it holds a port
+            if processes.running(home, "postgres") is None:
+                postgres.prepare(home, credentials)
+            base = (postgres.service(home, ports.postgres), s3.service(home, ports.s3, credentials))
+            above = (
+                mlflow_server.service(home, ports, credentials, settings.artifact_bucket),
+                airflow_standalone.service(home, ports, credentials, PROJECT, environment),
+            )
+            to_start = [each for each in (*base, *above) if not _keep(each, home, progress)]
+            require_free(
+                (each.name, each.title, each.port) for each in to_start if not _is_ours(home, each.name, each.port)
+            )
+            launch([each for each in base if each in to_start], home, progress, started)
+            await_all(base, home)
+            postgres.ensure_databases(ports.postgres, credentials)
+            airflow_standalone.prepare(home, credentials)
+            launch([each for each in above if each in to_start], home, progress, started)
+            here = settings_of(environment)
+            migrate(here.require_database())
+            ObjectStore.from_settings(here).make_buckets()
+            await_all(above, home)
+            write_private_json(home / ENVIRONMENT_FILE, environment)
+    return status(settings, with_login=True)
+
+
+def down(settings: Settings, *, progress: Progress = lambda line: None) -> DownReport:
+    """End exactly what `up` started, also what a crash left of it. Data stays.
+
+    Raises:
+        StackError: A process cannot be ended.
+    """
+    home = settings.home.resolve()
+    ended: dict[str, int] = {}
+    with _lock(home, progress) if home.is_dir() else contextlib.nullcontext():
+        with contextlib.suppress(FileNotFoundError):
+            (home / ENVIRONMENT_FILE).unlink()  # first: from now on commands say that the stack is down
+        for name in ENDINGS:
+            count = end(home, name)
+            if count:
+                ended[name] = count
+                progress(f"{TITLES[name]} ended")
+    return DownReport(home=str(home), ended=ended)
+
+
+def status(settings: Settings, *, with_login: bool = False) -> StackStatus:
+    """What runs, where, and since when. Nothing is changed."""
+    home = settings.home.resolve()
+    password = airflow_standalone.read_password(home) if with_login else None
+    return StackStatus(
+        home=str(home),
+        services=tuple(_service_status(home, name) for name in TITLES),
+        airflow_user=airflow_standalone.USER if password else None,
+        airflow_password=password,
+    )
+
+
+def launch(services: Sequence[Service], home: Path, progress: Progress, started: list[str]) -> None:
+    """Start servers, all at once; the name of each is added to `started` before it runs."""
+    for each in services:
+        progress(f"{each.title}: starting on port {each.port}")
+        started.append(each.name)
+        end(home, each.name)
+        if each.log.exists():
+            each.log.replace(each.log.with_suffix(".previous.log"))
+        processes.start(each, home)
+
+
+def await_all(services: Sequence[Service], home: Path) -> None:
+    """Wait until each of the servers answers.
+
+    Raises:
+        StackError: One has ended or does not answer in time; the message has its log's telling line.
+    """
+    begun = time.monotonic()
+    waiting = list(services)
+    while waiting:
+        for each in list(waiting):
+            alive = processes.running(home, each.name) is not None
+            if alive and each.answers():
+                waiting.remove(each)
+            elif not alive:
+                raise StackError(f"{each.title} ended while it started: {_telling(each.log)} (see {each.log})")
+            elif time.monotonic() - begun > each.start_seconds:
+                seconds = f"{each.start_seconds:.0f} s"
+                raise StackError(f"{each.title} did not answer within {seconds}: {_telling(each.log)} (see {each.log})")
+        if waiting:
+            time.sleep(0.1)
+
+
+def end(home: Path, name: str) -> int:
+    """End one server and its leftovers; the number of processes there were."""
+    first, whole_group, seconds = ENDINGS[name]
+    return processes.stop(home, name, first=first, whole_group=whole_group, seconds=seconds)
+
+
+def environment_of(home: Path, ports: Ports, credentials: Credentials, settings: Settings) -> dict[str, str]:
+    """What a command needs to find this stack, as environment variables."""
+    return {
+        "TIDEMARK_HOME": str(home),
+        "TIDEMARK_STREAMS": str(settings.streams.resolve()),
+        "TIDEMARK_DATABASE_URL": postgres.url(ports.postgres, "tidemark", credentials.tidemark_password),
+        "TIDEMARK_S3_ENDPOINT": f"http://{HOST}:{ports.s3}",
+        "TIDEMARK_S3_ACCESS_KEY": credentials.s3_access_key,
+        "TIDEMARK_S3_SECRET_KEY": credentials.s3_secret_key,
+        "TIDEMARK_S3_REGION": s3.REGION,
+        "TIDEMARK_IMAGE_BUCKET": settings.image_bucket,
+        "TIDEMARK_ARTIFACT_BUCKET": settings.artifact_bucket,
+        "MLFLOW_TRACKING_URI": f"http://{HOST}:{ports.mlflow}",
+        "TIDEMARK_AIRFLOW_URL": f"http://{HOST}:{ports.airflow}",
+    }
+
+
+def settings_of(environment: Mapping[str, str]) -> Settings:
+    """Settings that point at the stack, whatever else the environment of this process says."""
+    values: dict[str, Any] = {
+        name.removeprefix("TIDEMARK_").lower(): value
+        for name, value in environment.items()
+        if name.startswith("TIDEMARK_")
+    }
+    return Settings(**values, mlflow_tracking_uri=environment["MLFLOW_TRACKING_URI"])
+
+
+def _keep(service: Service, home: Path, progress: Progress) -> bool:
+    """Whether the server may run on as it is."""
+    record = processes.running(home, service.name)
+    if record is None:
+        return False
+    if record.fingerprint != service.fingerprint():
+        progress(f"{service.title}: its settings have changed")
+        return False
+    if not service.intact(record.pid):
+        progress(f"{service.title}: a part of it has died")
+        return False
+    progress(f"{service.title}: runs already on port {service.port}")
+    return True
+
+
+def _is_ours(home: Path, name: str, port: int) -> bool:
+    record = processes.running(home, name)
+    return record is not None and record.port == port
+
+
+def _service_status(home: Path, name: str) -> ServiceStatus:
+    record = processes.running(home, name)
+    log = str(home / "logs" / f"{name}.log")
+    if record is None:
+        return ServiceStatus(
+            name=name,
+            title=TITLES[name],
+            state="stopped",
+            address=None,
+            pid=None,
+            since=None,
+            memory_bytes=None,
+            log=log,
+        )
+    scheme = "postgresql" if name == "postgres" else "http"
+    return ServiceStatus(
+        name=name,
+        title=TITLES[name],
+        state="running" if _serves(name, record) else "damaged",
+        address=f"{scheme}://{HOST}:{record.port}",
+        pid=record.pid,
+        since=datetime.fromtimestamp(int(record.started), tz=UTC),
+        memory_bytes=memory(home, name),
+        log=log,
+    )
+
+
+def _serves(name: str, record: processes.Record) -> bool:
+    if name == "postgres":
+        return postgres.answers(record.port)
+    if name == "s3":
+        return s3.answers(record.port)
+    if name == "mlflow":
+        return mlflow_server.answers(record.port)
+    return airflow_standalone.intact(record.pid) and airflow_standalone.answers(record.port)
+
+
+def memory(home: Path, name: str) -> int:
+    """Memory of all processes of one server in bytes: the sum of their proportional shares."""
+    total = 0
+    for process in processes.members(home, name):
+        with contextlib.suppress(psutil.Error):
+            full = process.memory_full_info()
+            total += int(getattr(full, "pss", 0) or full.rss)
+    return total
+
+
+def _recorded_ports(home: Path) -> Ports:
+    records = {name: processes.running(home, name) for name in TITLES}
+    return Ports(**{name: record.port for name, record in records.items() if record is not None})
+
+
+@contextlib.contextmanager
+def _undo(home: Path, progress: Progress) -> Iterator[list[str]]:
+    """End what was started inside, if anything goes wrong there, Ctrl-C included."""
+    started: list[str] = []
+    try:
+        yield started
+    except BaseException:
+        for name in reversed(started):
+            progress(f"{TITLES[name]}: ending it again")
+            end(home, name)
+        raise
+
+
+@contextlib.contextmanager
+def _lock(home: Path, progress: Progress) -> Iterator[None]:
+    """One `up` or `down` at a time for a folder; another one waits.
+
+    Raises:
+        StackError: The other one does not come to an end.
+    """
+    descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + LOCK_SECONDS
+        told = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    progress(f"another `tidemark up` or `down` works on {home}: waiting for it")
+                    told = True
+                if time.monotonic() > deadline:
+                    raise StackError(
+                        f"another `tidemark up` or `down` has been working on {home} for {LOCK_SECONDS:.0f} s: end it"
+                    ) from None
+                time.sleep(0.2)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _telling(log: Path) -> str:
+    """The line of a log that says most about a failure."""
+    lines = list(processes.telling_lines(log))[:400]
+    for words in (("FATAL", "PANIC", "CRITICAL"), ("Error:", "ERROR", "Exception:", "Failed", "error:")):
+        for line in lines:
+            if any(word in line for word in words):
+                return line[:300]
+    return lines[0][:300] if lines else "its log is empty"
