@@ -1,0 +1,61 @@
+"""<stream>_retrain: after an alarm, train a challenger and let the gate decide."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, Param
+
+from tidemark_airflow.assets import alarm, champion
+from tidemark_airflow.operators import HandOver, StageOperator
+from tidemark_airflow.streams import sources
+
+DOC = """
+Trains a challenger for stream **STREAM** and promotes it if it deserves it.
+
+Follows the asset `tidemark/STREAM/alarm`. It trains on a snapshot of the labelled images, exports the model, judges
+challenger and champion on the same holdout images, and lets the gate decide. A promotion freezes the new reference and
+hands over `tidemark/STREAM/champion`, and the whole store is scored anew; otherwise the champion stays.
+
+**When it fails:** the champion stays in charge. The last line of the task's log says what to do; then run it again.
+By hand: `tidemark retrain STREAM`; what was decided and why: `tidemark models STREAM`.
+"""
+
+PARAMS = {
+    "reason": Param(
+        None,
+        type=["null", "string"],
+        maxLength=500,
+        title="Reason",
+        description="Why, in a few words. It is kept with the model. Empty for the alarm that asked for it.",
+    ),
+    "overrides": Param(
+        {},
+        type=["null", "object"],
+        title="Recipe",
+        description='Keys of the stream file to replace in this run only, such as {"train.epochs": 3}.',
+    ),
+    "force": Param(
+        False,
+        type="boolean",
+        title="Force",
+        description="Train even if nothing has changed since the last training.",
+    ),
+}
+
+for source in sources():
+    common = source.common("retrain", DOC, hours=72)
+    with DAG(**common, schedule=[alarm(source.name)], params=PARAMS):
+        retrain = StageOperator(
+            task_id="retrain",
+            stage="retrain",
+            stream=source.name,
+            form={"reason": "reason", "overrides": "set", "force": "force"},
+            carried={"check": "check"},
+        )
+        HandOver(
+            task_id="hand_over_champion",
+            outlets=[champion(source.name)],
+            result=retrain.output,
+            field="outcome",
+            wanted=["promoted"],
+            carry=["version"],
+        )

@@ -1,0 +1,295 @@
+"""The operators of Tidemark's DAGs: one that runs a stage, two small ones around it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, BaseOperatorLink, RetryDecision, RetryPolicy, XComArg
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.log import mask_secret
+
+from tidemark_airflow import PROJECT
+from tidemark_airflow.addresses import check_page
+from tidemark_airflow.child import Child
+from tidemark_airflow.connections import environment, secrets
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.types import TaskInstanceKey
+
+WRONG_USAGE = 2  # exit status of a stage that would fail the same way again
+MOST_RESULT = 64 * 1024  # characters; XCom carries ids and keys
+LEVEL = re.compile(
+    r"(?:\[?\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?\]?\s+)?"  # a time of day; Airflow writes its own
+    r"(?:\[?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\]?(?::\s*|\s+)|(debug|info|warning|error|critical):\s+)(.*)",
+    re.DOTALL,
+)
+
+
+class StageFailed(SystemExit):
+    """A stage ended with an error that its own last line already explains.
+
+    As a SystemExit it fails or retries the task like any other exception, but Airflow logs it without a traceback: the
+    frames would be Airflow's and say nothing about the stage.
+
+    Attributes:
+        sentence: One line that says what is wrong and what to do.
+        final: Whether another try would fail in the same way.
+    """
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(status)
+        self.sentence = sentence
+        self.final = status == WRONG_USAGE
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class RetryUnlessFinal(RetryPolicy):
+    """Spares the tries that would fail in the same way."""
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        """Fail for good on wrong usage or configuration; leave everything else to the task's retries."""
+        if isinstance(exception, StageFailed) and exception.final:
+            return RetryDecision.fail(reason=f"no retry: {exception}")
+        return RetryDecision.default()
+
+
+class ReportLink(BaseOperatorLink):
+    """From the check's task to its report."""
+
+    name = "Drift report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Address of the report; empty where the task made none. Airflow asks once, when the task ends."""
+        result = getattr(operator, "result", None) or {}
+        check = result.get("check")
+        return check_page(str(result.get("stream")), str(check)) if check else ""
+
+
+class StageOperator(BaseOperator):
+    """Run one stage of the pipeline, as a person would, in a child process.
+
+    The child's log lines become the task's while they come; its JSON result becomes the task's. However the task ends,
+    by itself, by a timeout, by a click in the UI, by SIGKILL, nothing that the child started lives on.
+
+    Args:
+        stage: The command's name.
+        stream: The stream it works on.
+        options: Options of the command by name. None, False and empty values are left out, True stands alone, a
+            mapping becomes one ``KEY=VALUE`` for each of its leaves.
+        form: DAG params that become options: param name → option name.
+        carried: Values of the triggering asset event's extra that become options: key → option name. The form wins.
+    """
+
+    template_fields: Sequence[str] = ("options",)
+    operator_extra_links = (ReportLink(),)
+    ui_color = "#e0f2f1"
+
+    command: Sequence[str] = (sys.executable, "-m", "pipeline")
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        stream: str,
+        options: Mapping[str, Any] | XComArg | None = None,
+        form: Mapping[str, str] | None = None,
+        carried: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"retry_policy": RetryUnlessFinal(), **kwargs})
+        self.stage = stage
+        self.stream = stream
+        self.options = options
+        self.form = form
+        self.carried = carried
+        self.result: dict[str, Any] | None = None
+        self._child: Child | None = None
+
+    def execute(self, context: Context) -> Any:
+        """Run the stage and return its result.
+
+        Raises:
+            StageFailed: The stage could not be started, ended with an error or was ended.
+        """
+        self.result = self._run(self._command(context), self._environment(context))
+        return self.result
+
+    def on_kill(self) -> None:
+        """End the child and its descendants; Airflow calls this on SIGTERM and after a timeout."""
+        if self._child is not None:
+            self.log.warning("ending the stage")
+            self._child.end()
+
+    def _command(self, context: Context) -> list[str]:
+        assert not isinstance(self.options, XComArg)  # rendered by now
+        options = dict(self.options or {})
+        for key, option in (self.carried or {}).items():
+            options[option] = _newest(context["triggering_asset_events"], key)
+        for param, option in (self.form or {}).items():
+            if (value := context["params"].get(param)) is not None:
+                options[option] = value
+        return [*self.command, self.stage, self.stream, "--json", *arguments(options)]
+
+    def _environment(self, context: Context) -> dict[str, str]:
+        env = environment()
+        for secret in secrets(env):
+            mask_secret(secret)
+        ti = context["ti"]
+        run = f"{ti.dag_id}/{ti.run_id}/{ti.try_number}"
+        return {**env, "TIDEMARK_RUN": run, "PYTHONUNBUFFERED": "1"}
+
+    def _run(self, command: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+        self.log.info("$ %s", shlex.join(["python" if part == sys.executable else part for part in command]))
+        try:
+            self._child = Child(command, env=env, cwd=PROJECT)
+        except (OSError, ValueError) as error:
+            self.log.error("cannot start the stage: %s", error)
+            raise StageFailed(WRONG_USAGE, f"cannot start the stage: {error}") from None
+        try:
+            last = ""
+            for line in self._child.lines():
+                last = self._repeat(line) or last
+            status = self._child.wait()
+            output = self._child.stdout
+        finally:  # a timeout, an interrupt or a bug of ours must not leave it running
+            self._child.close()
+            self._child = None
+        if status:
+            sentence = last if status <= WRONG_USAGE and last else _ended(status, last)
+            if sentence is not last:
+                self.log.error(sentence)
+            raise StageFailed(status, sentence)
+        try:
+            return _result(output)
+        except ValueError as error:
+            self.log.error("the stage's result cannot be read: %s", error)
+            raise StageFailed(WRONG_USAGE, f"the stage's result cannot be read: {error}") from None
+
+    def _repeat(self, line: str) -> str:
+        """Write a line of the child into the task's log; return its text."""
+        level, text = level_of(line)
+        getattr(self.log, level)(text)
+        return text
+
+
+class ShardPlan(StageOperator):
+    """Run a stage that plans shards, and return the options of one task for each.
+
+    XCom ``model`` holds the model version they are for. Without a version there is nothing to do, and the task skips.
+    """
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Run the stage and return one mapping of options a shard."""
+        result = super().execute(context)
+        if result.get("version") is None:
+            raise AirflowSkipException("no model version is in charge yet")
+        context["ti"].xcom_push(key="model", value=result["version"])
+        return [{"shard": shard, "model": result["version"]} for shard in result["shards"]]
+
+
+class HandOver(BaseOperator):
+    """Let go of an asset event if the stage before says so; skip otherwise, which lets none go.
+
+    Args:
+        result: The stage's result.
+        field: The field of the result that decides.
+        wanted: Values of the field that hand over; without them, any value that is true.
+        carry: Fields of the result that go into the event's extra: ids only.
+    """
+
+    template_fields: Sequence[str] = ("result",)
+    ui_color = "#fff8e1"
+
+    def __init__(
+        self,
+        *,
+        result: Mapping[str, Any] | XComArg,
+        field: str,
+        wanted: Collection[str] = (),
+        carry: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.result = result
+        self.field = field
+        self.wanted = wanted
+        self.carry = carry
+
+    def execute(self, context: Context) -> None:
+        """Hand over or skip."""
+        assert isinstance(self.result, Mapping)  # rendered by now
+        value = self.result.get(self.field)
+        if value not in self.wanted if self.wanted else not value:
+            raise AirflowSkipException(f"{self.field} is {value}: nothing to hand over")
+        extra = {name: self.result.get(name) for name in self.carry}
+        for outlet in self.outlets:
+            context["outlet_events"][outlet].extra = extra
+        self.log.info("%s is %s: handing over %s", self.field, value, extra)
+
+
+def arguments(options: Mapping[str, Any]) -> list[str]:
+    """Options as command-line arguments. ``--name=value`` in one piece, so that no value can pass for an option."""
+    result = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            result.append(flag)
+        elif isinstance(value, Mapping):
+            result.extend(f"{flag}={key}={_plain(leaf)}" for key, leaf in _leaves(value))
+        elif value not in (None, False, ""):
+            result.append(f"{flag}={value}")
+    return result
+
+
+def level_of(line: str) -> tuple[str, str]:
+    """Logger method for a line of the child and the line without its level: info where it names none."""
+    if match := LEVEL.fullmatch(line):
+        return (match[1] or match[2]).lower(), match[3]
+    return "info", line
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _newest(events: Mapping[Any, Sequence[Any]], key: str) -> str | None:
+    """The value that the newest triggering event with this key carries."""
+    carrying = [event for asset in events for event in events[asset] if key in (event.extra or {})]
+    newest = max(carrying, key=lambda event: event.timestamp, default=None)
+    return None if newest is None or newest.extra[key] is None else str(newest.extra[key])
+
+
+def _ended(status: int, last: str) -> str:
+    """What to say of a stage that did not end by its own will."""
+    if status > 128:  # the shells' convention, which the leash keeps
+        hint = "; was memory short?" if status == 128 + 9 else ""
+        return f"the stage was ended by signal {status - 128}{hint}"
+    return f"the stage ended with status {status}" + (f": {last}" if last else "")
+
+
+def _result(output: bytes) -> dict[str, Any]:
+    text = output.decode("utf-8", "replace").strip()
+    if len(text) > MOST_RESULT:
+        raise ValueError(f"it is longer than {MOST_RESULT} characters")
+    result = json.loads(text if text.startswith("{") else text.rpartition("\n")[2])
+    if not isinstance(result, dict):
+        raise ValueError("it is not an object")
+    return result
