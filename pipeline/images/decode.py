@@ -32,10 +32,12 @@ class Decoded:
 
     @property
     def width(self) -> int:
+        """Columns."""
         return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
+        """Rows."""
         return int(self.pixels.shape[0])
 
 
@@ -66,7 +68,7 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
         raise ImageRejected("too_many_pixels", f"more than {limits.max_pixels} pixels (ingest.max_pixels)") from None
     except MemoryError:
         raise ImageRejected("too_many_pixels", "decoding it needs more memory than there is") from None
-    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them raise
+    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise whatever a broken file makes them raise
         raise ImageRejected("truncated", f"the file is damaged or incomplete ({type(error).__name__})") from None
     return Decoded(pixels=np.ascontiguousarray(pixels), format=name)
 
@@ -83,11 +85,13 @@ def _validate_size(size: tuple[int, int], limits: Limits) -> None:
 
 def _rgb(image: Image.Image) -> Image.Image:
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    upright = ImageOps.exif_transpose(image) or image
     if upright.mode.startswith("I") or upright.mode == "F":
         # Pillow clips these when it converts them; scale instead, so that a 16-bit scan keeps its greys.
         values = np.asarray(upright, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        # 16-bit greyscale has its range in its mode; of wider numbers only their values tell what range they mean.
+        wide = upright.mode.startswith("I;16") or values.max(initial=0) > 255
+        top = 65535.0 if wide else 255.0
         return Image.fromarray((np.clip(values / top, 0, 1) * 255).astype(np.uint8)).convert("RGB")
     if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
         coloured = upright.convert("RGBA")

@@ -28,7 +28,7 @@ class Evaluation:
     """Answers judged against true labels.
 
     An image whose true class the model does not know (label -1) is a wrong answer: it counts in ``count``,
-    ``accuracy``, ``calibration_error``, ``correct`` and ``unknown``; the figures of the known classes see only the false
+    ``accuracy``, ``calibration_error``, ``correct`` and ``unknown``; the figures of known classes see only the false
     alarm in the class that was answered.
 
     Attributes:

@@ -130,9 +130,7 @@ def _check(place: Workplace, group: list[Batch], champion: ModelVersion | None, 
         write_report(place, made, None)
     elif len(images) < policy.min_images:
         decision = drift.decide(None, len(images), decision_policy(place.stream))
-        made = Check(
-            model_version=champion.version, decision="pending", reasons=decision.reasons, **nothing, **common
-        )
+        made = Check(model_version=champion.version, decision="pending", reasons=decision.reasons, **nothing, **common)
         write_report(place, made, None)
     else:
         made = _test(place, common, champion, batch_ids)
@@ -175,9 +173,7 @@ def _test(place: Workplace, common: dict[str, Any], champion: ModelVersion, batc
         reasons=decision.reasons,
         **common,
     )
-    shown = Embedded(
-        current.image_ids[rows], current.probabilities[rows], current.embeddings[rows], current.failures
-    )
+    shown = Embedded(current.image_ids[rows], current.probabilities[rows], current.embeddings[rows], current.failures)
     write_report(place, made, (result, reference, shown, classifier.classes))
     return made
 

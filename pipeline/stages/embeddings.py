@@ -38,9 +38,7 @@ class Embedded:
     def to_bytes(self) -> bytes:
         """An npz file without pickles. Failures are not kept: they may pass."""
         buffer = io.BytesIO()
-        np.savez(
-            buffer, image_ids=self.image_ids, probabilities=self.probabilities, embeddings=self.embeddings
-        )
+        np.savez(buffer, image_ids=self.image_ids, probabilities=self.probabilities, embeddings=self.embeddings)
         return buffer.getvalue()
 
     @classmethod

@@ -234,16 +234,14 @@ def _make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) ->
 # -- the judgement
 
 
-def _evaluate(
-    place: Workplace, task: Task, challenger: ModelVersion, retraining: int, folder: Path
-) -> GateDecision:
+def _evaluate(place: Workplace, task: Task, challenger: ModelVersion, retraining: int, folder: Path) -> GateDecision:
     holdout = task.snapshot.split("holdout")
     ours = _answers(place, challenger, holdout, task, folder / "challenger")
     theirs = _answers(place, task.champion, holdout, task, folder / "champion") if task.champion else None
     gate = judge(place.stream.gate, challenger=ours, champion=theirs)
     evaluation = {"challenger": ours.to_dict(), "champion": theirs.to_dict() if theirs else None}
     place.catalog.trace_retraining(retraining, evaluation=evaluation, gate=gate.to_dict())
-    metrics = {}
+    metrics: dict[str, float] = {}
     for who, answers in (("challenger", ours), ("champion", theirs)):
         for part, result in (("new", answers.new), ("old", answers.old)) if answers else ():
             if result is not None:

@@ -122,7 +122,9 @@ def _score_images(place: Workplace, model: ModelVersion, images: Sequence[Image]
         if image.id not in kept:
             rest.append(image)
     written += place.catalog.write_predictions(
-        stream.name, model.version, [_prediction(classifier, image_id, row, stream.score.top_k) for image_id, row in kept.items()]
+        stream.name,
+        model.version,
+        [_prediction(classifier, image_id, row, stream.score.top_k) for image_id, row in kept.items()],
     )
     step = 32 * stream.score.batch_size
     for start in range(0, len(rest), step):

@@ -63,14 +63,16 @@ def _translated(database_url: str) -> Iterator[None]:
         message = " ".join(str(error).split())
         if isinstance(error, psycopg2.ProgrammingError) and error.pgcode is None:
             raise DatabaseRefused(f"TIDEMARK_DATABASE_URL is not a PostgreSQL URL ({message})") from error
-        if any(phrase in message for phrase in ("authentication failed", "no password supplied", "does not exist")):
-            if error.pgcode is None:
-                raise DatabaseRefused(
-                    f"the database at {where} refused the login: check user, password and database name "
-                    "in TIDEMARK_DATABASE_URL"
-                ) from error
+        refused = any(phrase in message for phrase in ("authentication failed", "no password supplied", "does not exist"))
+        if refused and error.pgcode is None:
+            raise DatabaseRefused(
+                f"the database at {where} refused the login: check user, password and database name "
+                "in TIDEMARK_DATABASE_URL"
+            ) from error
         if error.pgcode == "42P01" or error.pgcode == "3F000":
-            raise SchemaMismatch(f"the database at {where} has no tables of Tidemark: run `tidemark migrate`") from error
+            raise SchemaMismatch(
+                f"the database at {where} has no tables of Tidemark: run `tidemark migrate`"
+            ) from error
         if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
             raise DatabaseUnreachable(
                 f"the database at {where} does not answer: start it (embedded stack: `tidemark up`) and run this again"

@@ -14,7 +14,6 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,
     ConnectTimeoutError,
     HTTPClientError,
     ReadTimeoutError,
@@ -112,9 +111,11 @@ class ObjectStore:
         # The client retries a request, but not a body that breaks off under way.
         for attempt in range(READ_ATTEMPTS):
             try:
-                with self._translated(self.image_bucket, key):
-                    with self._client.get_object(Bucket=self.image_bucket, Key=key)["Body"] as body:
-                        data: bytes = body.read(most)
+                with (
+                    self._translated(self.image_bucket, key),
+                    self._client.get_object(Bucket=self.image_bucket, Key=key)["Body"] as body,
+                ):
+                    data: bytes = body.read(most)
                 return data
             except StoreUnreachable:
                 if attempt == READ_ATTEMPTS - 1:
@@ -219,7 +220,7 @@ class ObjectStore:
             if code in _MISSING or status == 404:
                 raise ObjectMissing(f"the store has no object {key!r} in bucket {bucket!r}") from error
             raise StoreError(f"the store at {self._endpoint} failed on {key!r}: {code} (status {status})") from error
-        except (ConnectionError, ConnectTimeoutError, ReadTimeoutError, HTTPClientError) as error:
+        except (StoreConnectionError, ConnectTimeoutError, ReadTimeoutError, HTTPClientError) as error:
             raise StoreUnreachable(
                 f"the store at {self._endpoint} does not answer: start it (embedded stack: `tidemark up`) "
                 "or correct TIDEMARK_S3_ENDPOINT, then run this again"

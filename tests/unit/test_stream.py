@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
+from pipeline.stream import Stream, load_stream, stream_names
+
+
+def write(folder: Path, content: str, name: str = "coins") -> Path:
+    (folder / f"{name}.yaml").write_text(content, encoding="utf-8")
+    return folder
+
+
+def test_an_empty_file_is_a_stream_with_its_name_as_prefix(tmp_path: Path) -> None:
+    stream = load_stream(write(tmp_path, ""), "coins")
+    assert (stream.name, stream.prefix, stream.labels) == ("coins", "coins/", "folder")
+
+
+def test_numbers_as_classes_become_the_folders_names(tmp_path: Path) -> None:
+    assert load_stream(write(tmp_path, "classes: [0, 1, ten]"), "coins").classes == ("0", "1", "ten")
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("scedule: daily", ["coins.yaml", "unknown key `scedule`", "did you mean `schedule`", "allowed: description"]),
+        ("train: {epoch: 3}", ["`train.epoch`", "did you mean `epochs`", "allowed: epochs, batch_size"]),
+        ("train: {epochs: many}", ["coins.yaml", "`train.epochs`", "integer", "'many'"]),
+        ("schedule: every night", ["`schedule`", "cron expression of five fields", "'every night'"]),
+        ("schedule: '* * * * * *'", ["`schedule`", "five fields"]),
+        ("holdout: {share: 1.5}", ["`holdout.share`", "less than 1", "1.5"]),
+        ("labels: guess", ["`labels`", "'folder' or 'none'"]),
+        ("classes: [one]", ["at least two classes"]),
+        ("classes: [a, a]", ["each once"]),
+        ("prefix: /coins", ["does not start with `/`"]),
+        ("name: other", ["take out `name`"]),
+        ("- a\n- b", ["a mapping"]),
+        ("a: [1\nb: 2", ["line", "not YAML"]),
+        ("model: 5", ["`model`", "5"]),
+    ],
+)
+def test_a_wrong_file_is_named_with_key_and_what_is_allowed(tmp_path: Path, content: str, parts: list[str]) -> None:
+    with pytest.raises(StreamInvalid) as caught:
+        load_stream(write(tmp_path, content), "coins")
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_bytes_that_are_no_text_are_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "coins.yaml").write_bytes(b"\xff\xfe\x00description")
+    with pytest.raises(StreamInvalid, match=r"coins\.yaml"):
+        load_stream(tmp_path, "coins")
+
+
+def test_a_name_that_is_no_dag_id_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StreamInvalid, match="small letters"):
+        load_stream(write(tmp_path, "", name="My Coins"), "My Coins")
+
+
+def test_an_unknown_stream_names_those_that_exist(tmp_path: Path) -> None:
+    write(tmp_path, "", "coins")
+    write(tmp_path, "", "stamps")
+    with pytest.raises(StreamNotFound, match="there are coins, stamps"):
+        load_stream(tmp_path, "flowers")
+    with pytest.raises(StreamNotFound):
+        load_stream(tmp_path, "../coins")
+
+
+def test_a_missing_folder_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="TIDEMARK_STREAMS"):
+        stream_names(tmp_path / "nowhere")
+
+
+def test_overrides_are_validated_like_the_file() -> None:
+    stream = Stream(name="coins", prefix="coins/")
+    changed = stream.with_overrides({"train.epochs": 3, "drift": {"alpha": 0.01}, "model.image_size": "64"})
+    assert (changed.train.epochs, changed.drift.alpha, changed.model.image_size) == (3, 0.01, 64)
+    assert changed.train.batch_size == stream.train.batch_size
+    assert stream.train.epochs != 3
+    for wrong in ({"train.epoch": 3}, {"nonsense.epochs": 3}, {"train.epochs": 0}, {"nonsense": 1}):
+        with pytest.raises(StreamInvalid, match="override of stream coins"):
+            stream.with_overrides(wrong)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"), [("0 2 * * *", 365.25), ("0 * * * *", 8766), ("0 2 * * 1", 52.18), (None, 365)]
+)
+def test_checks_per_year_follow_the_schedule(schedule: str | None, expected: float) -> None:
+    assert Stream(name="coins", schedule=schedule).checks_per_year == pytest.approx(expected, rel=0.01)
+
+
+def test_every_stream_file_of_the_project_is_valid() -> None:
+    folder = Path(__file__).parents[2] / "streams"
+    assert "digits" in stream_names(folder)
+    for name in stream_names(folder):
+        load_stream(folder, name)
