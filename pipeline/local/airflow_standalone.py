@@ -76,6 +76,7 @@ def service(
             ports.postgres, "airflow", credentials.airflow_password, driver="postgresql+psycopg2"
         ),
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs" / "airflow"),
+        "LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(home / "logs" / "airflow" / "dag_processor"),
         "LOGGING__COLORED_CONSOLE_LOG": "False",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",  # a task that died with the stack is noticed after it

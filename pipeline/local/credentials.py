@@ -20,6 +20,10 @@ def _password() -> str:
     return secrets.token_urlsafe(24)
 
 
+def _signing_key() -> str:
+    return secrets.token_urlsafe(64)  # as long as SHA-512's digest
+
+
 def _fernet_key() -> str:
     return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
@@ -36,8 +40,8 @@ class Credentials:
     s3_secret_key: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
     airflow_admin_password: str = field(default_factory=lambda: secrets.token_urlsafe(12), repr=False)
     airflow_fernet_key: str = field(default_factory=_fernet_key, repr=False)
-    airflow_jwt_secret: str = field(default_factory=_password, repr=False)
-    airflow_api_secret: str = field(default_factory=_password, repr=False)
+    airflow_jwt_secret: str = field(default_factory=_signing_key, repr=False)
+    airflow_api_secret: str = field(default_factory=_signing_key, repr=False)
 
     @classmethod
     def of(cls, home: Path) -> Self:

@@ -108,7 +108,8 @@ def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = l
         StackError: A service did not start; whatever this call had started has been ended again.
     """
     home = settings.home.resolve()
-    make_private_folder(home)
+    for folder in (home, *(home / name for name in ("logs", "run", *TITLES))):
+        make_private_folder(folder)
     with _lock(home, progress):
         credentials = Credentials.of(home)
         if ports is None:
@@ -126,6 +127,9 @@ def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = l
                 airflow_standalone.service(home, ports, credentials, PROJECT, environment),
             )
             to_start = [each for each in (*base, *above) if not _keep(each, home, progress)]
+            if base[0] in to_start and above[1] not in to_start:
+                progress("Airflow: its database was away")  # its scheduler ends at the first query that fails
+                to_start.append(above[1])
             require_free(
                 (each.name, each.title, each.port) for each in to_start if not _is_ours(home, each.name, each.port)
             )
