@@ -5,13 +5,15 @@ This room knows no store, no database and no scheduler.
 
 from __future__ import annotations
 
-from drift.detection import detect
+from drift.detection import TESTS, detect
 from drift.errors import DriftError
 from drift.mmd import witness
 from drift.policy import Decision, Policy, decide, level, permutations_for
+from drift.rehearsal import Rehearsal, rehearse
 from drift.result import Cause, Details, DriftResult, Member
 
 __all__ = [
+    "TESTS",
     "Cause",
     "Decision",
     "Details",
@@ -19,9 +21,11 @@ __all__ = [
     "DriftResult",
     "Member",
     "Policy",
+    "Rehearsal",
     "decide",
     "detect",
     "level",
     "permutations_for",
+    "rehearse",
     "witness",
 ]

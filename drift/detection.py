@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numpy.random import PCG64, Generator
 from numpy.typing import ArrayLike
 
 from drift import permutation
+from drift.ensemble import cause_of, ensemble_values
 from drift.errors import DriftError
 from drift.mmd import mmd_values
+from drift.rehearsal import Rehearsal
 from drift.result import Details, DriftResult, FloatArray
-from drift.samples import pool
+from drift.samples import Pooled, pool
 
-OWN_TESTS = ("mmd",)
+OWN_TESTS = ("ensemble", "mmd")
+ALIBI_TESTS = ("ks", "cvm", "lsdd", "classifier", "learned-kernel", "spot-the-diff")
+TESTS = OWN_TESTS + ALIBI_TESTS
 
 
 def detect(
     reference: ArrayLike,
     current: ArrayLike,
     *,
-    test: str = "mmd",
+    test: str = "ensemble",
+    rehearsal: Rehearsal | None = None,
     permutations: int = 999,
     alpha: float = 0.05,
     seed: int = 0,
 ) -> DriftResult:
     """Test whether two samples of embeddings, (n, d) and (m, d), come from one distribution.
 
-    Equal inputs and seed give equal results. Of a sample with more than 10,000 rows a random subsample of 10,000 is
-    tested, which bounds time and memory and leaves the level exact.
+    ``ensemble`` combines several statistics and takes the rehearsal into account, ``mmd`` is the maximum mean
+    discrepancy alone; the other names are alibi-detect's detectors, which make no use of a rehearsal. Equal inputs and
+    seed give equal results. Of a sample with more than 10,000 rows a random subsample of 10,000 is tested, which bounds
+    time and memory and leaves the level exact.
 
     Raises:
         DriftError: No right answer can be given: unfit samples, an unknown test, or a level that so few permutations
             cannot reach.
     """
-    if test not in OWN_TESTS:
-        raise DriftError(f"no drift test {test!r}: take one of {', '.join(OWN_TESTS)}")
+    if test not in TESTS:
+        raise DriftError(f"no drift test {test!r}: take one of {', '.join(TESTS)}")
     permutation.check_level(permutations, alpha)
     rng = Generator(PCG64(seed))
     pooled = pool(reference, current, rng)
-    bandwidth, values = mmd_values(pooled, permutations, rng)
-    details = Details(reference_rows=pooled.n, current_rows=pooled.m, bandwidth=bandwidth)
-    return result_of(values, test, alpha, details)
+    if test == "mmd":
+        bandwidth, values = mmd_values(pooled, permutations, rng)
+        return result_of(
+            values, test, alpha, Details(reference_rows=pooled.n, current_rows=pooled.m, bandwidth=bandwidth)
+        )
+    if test == "ensemble":
+        scores = _scores(rehearsal, reference, current, pooled, rng)
+        values, members = ensemble_values(pooled, scores, permutations, rng)
+        cause = None if rehearsal is None or scores is None else cause_of(rehearsal, scores, pooled, members)
+        details = Details(reference_rows=pooled.n, current_rows=pooled.m, members=members, cause=cause)
+        return result_of(values, test, alpha, details)
+    from drift.alibi import detect_with_alibi  # torch and alibi-detect: seconds to import
+
+    return detect_with_alibi(pooled, test, permutations, alpha, seed)
 
 
 def result_of(values: FloatArray, test: str, alpha: float, details: Details) -> DriftResult:
@@ -58,3 +77,12 @@ def result_of(values: FloatArray, test: str, alpha: float, details: Details) -> 
         null=null,
         details=details,
     )
+
+
+def _scores(
+    rehearsal: Rehearsal | None, reference: ArrayLike, current: ArrayLike, pooled: Pooled, rng: Generator
+) -> FloatArray | None:
+    if rehearsal is None:
+        return None
+    rows = (np.asarray(reference)[pooled.reference_rows], np.asarray(current)[pooled.current_rows])
+    return rehearsal.scores(np.concatenate(rows), rng)

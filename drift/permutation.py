@@ -111,11 +111,8 @@ class KernelStatistic:
             for k, product in enumerate(weighted):
                 product *= labels[:, here]
                 inner[k] += product.sum(axis=1, dtype=np.float64)
-        n, m = self.n, self.m
-        own, cross = 1 / (n * (n - 1)), 1 / (n * m)
-        edge = _times_float64(labels, sums)
-        total = sums.sum(axis=1, keepdims=True)
-        return inner * (own + 1 / (m * (m - 1)) + 2 * cross) - edge * (2 * own + 2 * cross) + total * own
+        edge = times_float64(labels, sums)  # z'K1
+        return unbiased(inner, edge, sums.sum(axis=1, keepdims=True), self.n, self.m)
 
     def _offsets(self, kernel: Kernel) -> Float32:
         means = np.concatenate(
@@ -127,7 +124,13 @@ class KernelStatistic:
         return (means - means.mean() / 2).astype(np.float32)
 
 
-def _times_float64(labels: Float32, sums: FloatArray) -> FloatArray:
+def unbiased(inner: FloatArray, edge: FloatArray, total: FloatArray, n: int, m: int) -> FloatArray:
+    """MMD² from z'Kz, z'K1 and 1'K1, the diagonal of K left out of all three."""
+    own, cross = 1 / (n * (n - 1)), 1 / (n * m)
+    return inner * (own + 1 / (m * (m - 1)) + 2 * cross) - edge * (2 * own + 2 * cross) + total * own
+
+
+def times_float64(labels: Float32, sums: FloatArray) -> FloatArray:
     """(B, N) zeros and ones, (k, N) float64 → (k, B) sums in float64, a few relabellings at a time."""
     step = max(1, (8 * 1024 * 1024) // labels.shape[1])
     chunks = [sums @ labels[start : start + step].T.astype(np.float64) for start in range(0, len(labels), step)]

@@ -121,8 +121,8 @@ def _rarity(result: DriftResult) -> str:
 
 
 def p_text(value: float) -> str:
-    """A probability with two significant digits, as a decimal fraction unless it is tiny: 0.0027, 0.31, 2e-06."""
-    return f"{value:.2g}" if value < 1e-4 else f"{value:.{max(2, 1 - math.floor(math.log10(value)))}f}"
+    """A probability with two significant digits: 0.0027, 0.31, 2e-06."""
+    return f"{value:.2g}"
 
 
 def _number(value: float) -> str:

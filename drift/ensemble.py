@@ -1,0 +1,106 @@
+"""The default test: several statistics on the same permutations, each strong against another kind of change.
+
+energy       energy distance of the embeddings as they are; answers to any change of distribution, if it is large enough
+whitened     distance of the means after whitening, with a strong and a weak ridge: networks put most variance on few
+             directions, and a change of the camera rarely moves images along those
+leading      distance of the means over the leading principal components, each scaled to variance 1
+spread       change of variance of the leading principal components: a part of the images changed, or new kinds of image
+rehearsed    shift along the directions of rehearsed changes, if there is a rehearsal
+
+Every statistic of every relabelling is given a p-value by a Pearson type III curve through the first three moments of
+its permutation distribution (Kazi-Aoual et al. 1995), and the harmonic mean of a relabelling's p-values (Wilson 2019)
+is the combined statistic. Neither needs to be accurate for the test to be exact: the observed labelling goes through
+the same arithmetic as every other, so only its rank counts. The curve, unlike the rank among the permutations, has
+no smallest value where all strong statistics tie.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import linalg, special
+
+from drift.kernels import Kernel, median_squared_distance
+from drift.linear import ColumnStatistic, MeanStatistic
+from drift.permutation import FloatArray, KernelStatistic, Statistic, p_value, permute, ties_made_exact
+from drift.rehearsal import Rehearsal
+from drift.result import Cause, Member
+from drift.samples import Float32, Pooled
+
+RIDGES = (1.0, 0.1)  # of the whitening, as a share of the mean variance of a component
+LEADING = 32  # principal components, or an eighth of the rows where those are few
+SKEWNESS = (0.05, 4.0)  # limits of what the curve is given; it needs some, and one outlier must not make it a step
+LARGEST_EVIDENCE = 600.0  # natural logarithm of 1 / p, before exp() would overflow
+
+
+def ensemble_values(
+    pooled: Pooled, scores: FloatArray | None, permutations: int, rng: np.random.Generator
+) -> tuple[FloatArray, tuple[Member, ...]]:
+    """Combine all statistics: pooled samples and rehearsed scores (N, C) or None → (1 + permutations,) values, members.
+
+    The value is minus the decimal logarithm of the harmonic mean p, so 3 means about one in a thousand.
+    """
+    if not pooled.points.any():  # every row is the same point: nothing can differ
+        return np.zeros(1 + permutations), ()
+    names, values = permute(_statistics(pooled, scores, rng), pooled.n, pooled.m, permutations, rng)
+    exact = ties_made_exact(values)
+    members = tuple(
+        Member(name=name, statistic=float(row[0]), p_value=p_value(row)) for name, row in zip(names, exact, strict=True)
+    )
+    evidence = np.stack([_evidence(row) for row in exact])
+    combined = special.logsumexp(evidence, axis=0) - math.log(len(evidence))
+    return combined / math.log(10), members
+
+
+def cause_of(rehearsal: Rehearsal, scores: FloatArray, pooled: Pooled, members: tuple[Member, ...]) -> Cause | None:
+    """The rehearsed change that explains how far the samples' mean scores lie apart, if one does."""
+    shift = scores[pooled.n :].mean(axis=0) - scores[: pooled.n].mean(axis=0)
+    strongest = min((m.p_value for m in members if m.name.startswith("rehearsed")), default=1.0)
+    return rehearsal.cause(shift, strongest)
+
+
+def _statistics(pooled: Pooled, scores: FloatArray | None, rng: np.random.Generator) -> list[Statistic]:
+    n, m = pooled.n, pooled.m
+    width = math.sqrt(median_squared_distance(pooled.points, rng))
+    energy = Kernel(kind="energy", bandwidth=width)
+    statistics: list[Statistic] = [KernelStatistic.over(pooled.points, [energy], ["energy"], n, m, rng)]
+    components, variances = _principal(pooled.points)
+    mean = float(variances.mean())
+    for ridge in RIDGES:
+        whitened = components / np.sqrt(variances + ridge * mean)
+        statistics.append(MeanStatistic(whitened.astype(np.float32), (f"whitened {ridge:g}",), n, m))
+    count = min(LEADING, max(1, (n + m) // 8), len(variances))
+    leading = components[:, :count] / np.sqrt(variances[:count])
+    statistics.append(MeanStatistic(leading.astype(np.float32), ("leading",), n, m))
+    statistics.append(ColumnStatistic(np.square(leading), ("spread of one", "spread of all"), n, m))
+    if scores is not None:
+        statistics.append(ColumnStatistic(scores, ("rehearsed one", "rehearsed all"), n, m))
+    return statistics
+
+
+def _principal(points: Float32) -> tuple[FloatArray, FloatArray]:
+    """Principal components by falling variance: (N, d) centred → components (N, r), variances (r,), r the rank."""
+    exact = points.astype(np.float64)
+    exact -= exact.mean(axis=0)
+    rows, dimensions = exact.shape
+    if rows > dimensions:
+        variances, axes = linalg.eigh(exact.T @ exact / rows)
+        components = exact @ axes
+    else:
+        variances, axes = linalg.eigh(exact @ exact.T / rows)
+        components = axes * np.sqrt(np.maximum(variances, 0) * rows)
+    order = np.flatnonzero(variances > 1e-9 * variances[-1])[::-1]
+    return components[:, order], variances[order]
+
+
+def _evidence(values: FloatArray) -> FloatArray:
+    """(1 + B,) statistics of all relabellings → minus the natural logarithm of a p-value for each."""
+    deviation = float(values.std())
+    if deviation <= 1e-12 * float(np.abs(values).max()):
+        return np.zeros_like(values)
+    standard = (values - values.mean()) / deviation
+    skewness = float(np.clip(np.mean(standard**3), *SKEWNESS))
+    shape = 4 / skewness**2
+    tail = special.gammaincc(shape, np.maximum(shape + standard * math.sqrt(shape), 0))
+    return -np.log(np.maximum(tail, math.exp(-LARGEST_EVIDENCE)))
