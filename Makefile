@@ -52,6 +52,7 @@ bench: setup ## Measure speed and power side by side with the libraries
 lock: setup # Resolve pyproject.toml anew into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
 		--no-emit-index-url --upgrade pyproject.toml --output-file requirements.lock
+	@sed -i "s/ ; python_full_version < '3.13'$$//; s/python_full_version < '3.13' and //g" requirements.lock
 
 clean: down ## Stop the stack; remove its data, the virtual environment and caches
 	@rm -rf $(VENV) .tidemark *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,6 +26,8 @@ from pipeline.storage.registry import CHALLENGER
 
 log = logging.getLogger(__name__)
 
+EXPORT_SAMPLES = 256  # real images on which torch and ONNX are compared
+
 
 @dataclass(frozen=True)
 class Task:
@@ -194,9 +196,15 @@ def _make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) ->
     training = read_pixels(place, task.snapshot.split("training"), preprocessing, task.classes, folder / "training")
     log.info("training %s on %d images of %d classes", stream.model.architecture, len(training), len(task.classes))
 
-    def on_epoch(report: EpochReport) -> None:
-        log.info("%s", report)
-        place.registry.log_metrics(run_id, report.metrics(), step=report.epoch)
+    def on_epoch(epoch: EpochReport) -> None:
+        log.info(
+            "epoch %d of %d: training loss %.3f, validation loss %.3f, accuracy %.3f%s (%.1f s)",
+            *(epoch.epoch, epoch.epochs, epoch.training_loss, epoch.validation_loss, epoch.validation_accuracy),
+            " – best so far" if epoch.best else "",
+            epoch.seconds,
+        )
+        names = ("training_loss", "validation_loss", "validation_accuracy", "learning_rate")
+        place.registry.log_metrics(run_id, {name: getattr(epoch, name) for name in names}, step=epoch.epoch)
 
     trained = train(
         LabelledPixels(training.pixels, training.labels),
@@ -215,7 +223,9 @@ def _make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) ->
         extra={"seed": stream.train.seed, "code": package_version("tidemark")},
     )
     onnx = folder / "model.onnx"
-    report = export(trained, metadata, onnx, samples=training.pixels[:64])
+    report = export(
+        trained.network, onnx, metadata=metadata, images=training.pixels[:EXPORT_SAMPLES], threads=stream.train.threads
+    )
     log.info("exported; torch and ONNX differ by at most %.1e", report.largest_difference)
     place.registry.log_metrics(run_id, {"export_largest_difference": report.largest_difference})
     tags = {

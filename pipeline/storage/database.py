@@ -63,7 +63,8 @@ def _translated(database_url: str) -> Iterator[None]:
         message = " ".join(str(error).split())
         if isinstance(error, psycopg2.ProgrammingError) and error.pgcode is None:
             raise DatabaseRefused(f"TIDEMARK_DATABASE_URL is not a PostgreSQL URL ({message})") from error
-        refused = any(phrase in message for phrase in ("authentication failed", "no password supplied", "does not exist"))
+        phrases = ("authentication failed", "no password supplied", "does not exist")
+        refused = any(phrase in message for phrase in phrases)
         if refused and error.pgcode is None:
             raise DatabaseRefused(
                 f"the database at {where} refused the login: check user, password and database name "

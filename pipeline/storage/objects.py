@@ -18,6 +18,7 @@ from botocore.exceptions import (
     HTTPClientError,
     ReadTimeoutError,
 )
+from botocore.exceptions import ConnectionError as StoreConnectionError
 
 from pipeline.errors import (
     BucketMissing,

@@ -23,17 +23,23 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 MODEL_FILE = "model/model.onnx"
 
-# Patience with a server that does not answer: seconds, not the quarter of an hour of MLflow's own defaults.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+# How MLflow's client behaves, unless the environment says otherwise.
+_MANNERS = {
+    # Patience with a server that does not answer: seconds, not the quarter of an hour of its own defaults.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    # Stdout belongs to the command's own result.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 
 class Registry:
     """The models of all streams: a registered model has its stream's name, an experiment too."""
 
     def __init__(self, uri: str, cache: Path) -> None:
-        for name, value in _PATIENCE.items():
+        for name, value in _MANNERS.items():
             os.environ.setdefault(name, value)
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         from mlflow import MlflowClient
 
         self._uri = uri
