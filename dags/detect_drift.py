@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from tidemark_airflow.assets import alarm, batch, clean
-from tidemark_airflow.operators import HandOver, StageOperator
+from tidemark_airflow.operators import DriftCheck, HandOver
 from tidemark_airflow.streams import sources
 
 DOC = """
@@ -31,14 +31,14 @@ PARAMS = {
         False,
         type="boolean",
         title="Force",
-        description="Check again what was checked already by the same champion.",
+        description="Check that batch again, though it was checked already. Needs a batch.",
     ),
 }
 
 for source in sources():
     common = source.common("detect_drift", DOC, hours=6)
     with DAG(**common, schedule=[batch(source.name)], params=PARAMS):
-        check = StageOperator(
+        check = DriftCheck(
             task_id="check", stage="check", stream=source.name, form={"batch": "batch", "force": "force"}
         )
         HandOver(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, RetryDecision, RetryPolicy, XComArg
@@ -17,18 +15,13 @@ from tidemark_airflow import PROJECT
 from tidemark_airflow.addresses import check_page
 from tidemark_airflow.child import Child
 from tidemark_airflow.connections import environment, secrets
+from tidemark_airflow.protocol import arguments, ended, level_of, result_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import TaskInstanceKey
 
 WRONG_USAGE = 2  # exit status of a stage that would fail the same way again
-MOST_RESULT = 64 * 1024  # characters; XCom carries ids and keys
-LEVEL = re.compile(
-    r"(?:\[?\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?\]?\s+)?"  # a time of day; Airflow writes its own
-    r"(?:\[?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\]?(?::\s*|\s+)|(debug|info|warning|error|critical):\s+)(.*)",
-    re.DOTALL,
-)
 
 
 class StageFailed(SystemExit):
@@ -91,7 +84,6 @@ class StageOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("options",)
-    operator_extra_links = (ReportLink(),)
     ui_color = "#e0f2f1"
 
     command: Sequence[str] = (sys.executable, "-m", "pipeline")
@@ -106,7 +98,8 @@ class StageOperator(BaseOperator):
         carried: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"retry_policy": RetryUnlessFinal(), **kwargs})
+        kwargs["retry_policy"] = kwargs.get("retry_policy") or RetryUnlessFinal()  # partial() says None
+        super().__init__(**kwargs)
         self.stage = stage
         self.stream = stream
         self.options = options
@@ -150,36 +143,45 @@ class StageOperator(BaseOperator):
 
     def _run(self, command: list[str], env: Mapping[str, str]) -> dict[str, Any]:
         self.log.info("$ %s", shlex.join(["python" if part == sys.executable else part for part in command]))
+        last = ""
         try:
             self._child = Child(command, env=env, cwd=PROJECT)
-        except (OSError, ValueError) as error:
-            self.log.error("cannot start the stage: %s", error)
-            raise StageFailed(WRONG_USAGE, f"cannot start the stage: {error}") from None
-        try:
-            last = ""
             for line in self._child.lines():
-                last = self._repeat(line) or last
-            status = self._child.wait()
-            output = self._child.stdout
+                last = self._repeat(line)
+            status, output = self._child.wait(), self._child.stdout
+        except (OSError, ValueError) as error:
+            raise self._failed(WRONG_USAGE, f"cannot run the stage: {error}") from None
         finally:  # a timeout, an interrupt or a bug of ours must not leave it running
-            self._child.close()
-            self._child = None
-        if status:
-            sentence = last if status <= WRONG_USAGE and last else _ended(status, last)
-            if sentence is not last:
-                self.log.error(sentence)
-            raise StageFailed(status, sentence)
+            if self._child is not None:
+                self._child.close()
+                self._child = None
         try:
-            return _result(output)
+            result = result_of(output)
         except ValueError as error:
-            self.log.error("the stage's result cannot be read: %s", error)
-            raise StageFailed(WRONG_USAGE, f"the stage's result cannot be read: {error}") from None
+            if status == 0:
+                raise self._failed(WRONG_USAGE, f"the stage's result cannot be read: {error}") from None
+            result = {}
+        if status == 0:
+            return result
+        if said := result.get("error"):
+            raise StageFailed(status, str(said))  # the stage has logged it
+        raise self._failed(status, ended(status, last))
+
+    def _failed(self, status: int, sentence: str) -> StageFailed:
+        self.log.error(sentence)
+        return StageFailed(status, sentence)
 
     def _repeat(self, line: str) -> str:
         """Write a line of the child into the task's log; return its text."""
         level, text = level_of(line)
         getattr(self.log, level)(text)
         return text
+
+
+class DriftCheck(StageOperator):
+    """Run the check; the task links to the report."""
+
+    operator_extra_links = (ReportLink(),)
 
 
 class ShardPlan(StageOperator):
@@ -237,59 +239,8 @@ class HandOver(BaseOperator):
         self.log.info("%s is %s: handing over %s", self.field, value, extra)
 
 
-def arguments(options: Mapping[str, Any]) -> list[str]:
-    """Options as command-line arguments. ``--name=value`` in one piece, so that no value can pass for an option."""
-    result = []
-    for name, value in options.items():
-        flag = f"--{name.replace('_', '-')}"
-        if value is True:
-            result.append(flag)
-        elif isinstance(value, Mapping):
-            result.extend(f"{flag}={key}={_plain(leaf)}" for key, leaf in _leaves(value))
-        elif value not in (None, False, ""):
-            result.append(f"{flag}={value}")
-    return result
-
-
-def level_of(line: str) -> tuple[str, str]:
-    """Logger method for a line of the child and the line without its level: info where it names none."""
-    if match := LEVEL.fullmatch(line):
-        return (match[1] or match[2]).lower(), match[3]
-    return "info", line
-
-
-def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _newest(events: Mapping[Any, Sequence[Any]], key: str) -> str | None:
     """The value that the newest triggering event with this key carries."""
     carrying = [event for asset in events for event in events[asset] if key in (event.extra or {})]
     newest = max(carrying, key=lambda event: event.timestamp, default=None)
     return None if newest is None or newest.extra[key] is None else str(newest.extra[key])
-
-
-def _ended(status: int, last: str) -> str:
-    """What to say of a stage that did not end by its own will."""
-    if status > 128:  # the shells' convention, which the leash keeps
-        hint = "; was memory short?" if status == 128 + 9 else ""
-        return f"the stage was ended by signal {status - 128}{hint}"
-    return f"the stage ended with status {status}" + (f": {last}" if last else "")
-
-
-def _result(output: bytes) -> dict[str, Any]:
-    text = output.decode("utf-8", "replace").strip()
-    if len(text) > MOST_RESULT:
-        raise ValueError(f"it is longer than {MOST_RESULT} characters")
-    result = json.loads(text if text.startswith("{") else text.rpartition("\n")[2])
-    if not isinstance(result, dict):
-        raise ValueError("it is not an object")
-    return result

@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable
 
 from pipeline.errors import StreamInvalid
-from pipeline.stream import Stream, load_stream, stream_names
+from pipeline.stream import ScorePolicy, Stream, load_stream, stream_names
 from tidemark_airflow import PROJECT
 
 
@@ -68,7 +68,8 @@ def sources() -> Iterator[Source]:
         try:
             yield Source(name, load_stream(folder, name))
         except StreamInvalid as error:
-            yield Source(name, Stream(name=name), str(error))
+            # ingest keeps its nightly run, so that somebody hears of it; once a night is enough
+            yield Source(name, Stream(name=name, score=ScorePolicy(schedule=None)), str(error))
 
 
 def cron(expression: str | None) -> CronTriggerTimetable | None:

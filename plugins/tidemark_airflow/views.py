@@ -131,8 +131,7 @@ async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Res
 
 @app.exception_handler(LoginNeeded)
 async def _to_login(request: Request, error: Exception) -> Response:
-    login = get_auth_manager().get_url_login(next_url=str(request.url))
-    return RedirectResponse(login, 303)
+    return RedirectResponse(get_auth_manager().get_url_login(next_url=request.url.path), 303)
 
 
 @app.exception_handler(AnyHTTPException)
