@@ -96,14 +96,14 @@ class Rehearsal:
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Plain arrays without pickled objects, for ``numpy.savez``."""
         return {
-            "rehearsal_format": np.array(FORMAT),
-            "rehearsal_changes": np.array(self.changes, dtype=np.str_),
-            "rehearsal_directions": self.directions,
-            "rehearsal_offsets": self.offsets,
-            "rehearsal_displacements": self.displacements,
-            "rehearsal_covariance": self.covariance,
-            "rehearsal_hashes": self.hashes,
-            "rehearsal_folds": self.folds,
+            "format": np.array(FORMAT),
+            "changes": np.array(self.changes, dtype=np.str_),
+            "directions": self.directions,
+            "offsets": self.offsets,
+            "displacements": self.displacements,
+            "covariance": self.covariance,
+            "hashes": self.hashes,
+            "folds": self.folds,
         }
 
     @classmethod
@@ -114,16 +114,16 @@ class Rehearsal:
             DriftError: Something is missing, or of a shape that does not fit the rest.
         """
         try:
-            if int(arrays["rehearsal_format"]) != FORMAT:
+            if int(arrays["format"]) != FORMAT:
                 raise DriftError(f"rehearsal format {arrays['rehearsal_format']} is unknown: rehearse again")
             rehearsal = cls(
-                changes=tuple(str(name) for name in arrays["rehearsal_changes"]),
-                directions=np.asarray(arrays["rehearsal_directions"], dtype=np.float32),
-                offsets=np.asarray(arrays["rehearsal_offsets"], dtype=np.float64),
-                displacements=np.asarray(arrays["rehearsal_displacements"], dtype=np.float64),
-                covariance=np.asarray(arrays["rehearsal_covariance"], dtype=np.float64),
-                hashes=np.asarray(arrays["rehearsal_hashes"], dtype=np.uint64),
-                folds=np.asarray(arrays["rehearsal_folds"], dtype=np.int64),
+                changes=tuple(str(name) for name in arrays["changes"]),
+                directions=np.asarray(arrays["directions"], dtype=np.float32),
+                offsets=np.asarray(arrays["offsets"], dtype=np.float64),
+                displacements=np.asarray(arrays["displacements"], dtype=np.float64),
+                covariance=np.asarray(arrays["covariance"], dtype=np.float64),
+                hashes=np.asarray(arrays["hashes"], dtype=np.uint64),
+                folds=np.asarray(arrays["folds"], dtype=np.int64),
             )
         except KeyError as error:
             raise DriftError(f"a saved rehearsal lacks {error}: rehearse again") from None
