@@ -100,11 +100,12 @@ def _reasons(result: DriftResult, images: int, policy: Policy) -> tuple[str, ...
     reasons = [verdict, _rarity(result)]
     cause = result.details.cause
     if cause is not None and result.is_drift:
-        reasons.append(f"The change {cause}.")
+        reasons.append(f"The difference {cause}.")
     if policy.alpha is None:
+        false_alarms = _number(result.alpha * policy.checks_per_year)
         reasons.append(
             f"At this level, {policy.checks_per_year:,.0f} checks a year without any drift bring "
-            f"{_number(result.alpha * policy.checks_per_year)} false alarms on average."
+            f"{false_alarms} false alarm{'' if false_alarms == '1' else 's'} on average."
         )
     return tuple(reasons)
 
@@ -126,7 +127,7 @@ def p_text(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value - round(value)) < 0.05 and value >= 1 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 10 or abs(value - round(value)) < 0.05 * value else f"{value:.2g}"
 
 
 def _count(images: int) -> str:

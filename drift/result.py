@@ -34,7 +34,7 @@ class Cause:
     p_value: float
 
     def __str__(self) -> str:
-        return f"looks like {self.change} at {self.strength:.0%} of the rehearsed strength"
+        return f"looks like {self.change}, at {self.strength:.0%} of the strength it was rehearsed with"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

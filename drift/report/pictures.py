@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from drift.report.content import ClassShare, PastCheck
 from drift.result import DriftResult
 
-WIDTH, HEIGHT = 640, 300  # of every picture, in its own units
+WIDTH, HEIGHT = 460, 250  # of every picture, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 12, 12, 34, 40  # margins
 BINS = 40
 SCATTER_POINTS = 600  # of each set
 HISTORY_CHECKS = 60
+HISTORY_LEFT = 64  # room for the axis labels
 CLASSES = 30
 SMALLEST_P = 1e-6  # drawn at the lower edge, as is what lies below
 
@@ -150,7 +151,7 @@ def history(past: Sequence[PastCheck], alpha: float | None) -> History | None:
     tested = [check for check in past if check.p_value is not None][-HISTORY_CHECKS:]
     if len(tested) < 2:
         return None
-    step = (WIDTH - LEFT - RIGHT - 60) / (len(tested) - 1)
+    step = (WIDTH - HISTORY_LEFT - 2 * RIGHT) / (len(tested) - 1)
 
     def height(p_value: float) -> float:
         share = math.log10(max(p_value, SMALLEST_P)) / math.log10(SMALLEST_P)
@@ -158,7 +159,7 @@ def history(past: Sequence[PastCheck], alpha: float | None) -> History | None:
 
     dots = tuple(
         Dot(
-            x=LEFT + 50 + index * step,
+            x=HISTORY_LEFT + RIGHT + index * step,
             y=height(check.p_value or 0.0),
             kind=check.kind,
             title=f"{check.check}, {check.when:%Y-%m-%d %H:%M}: {check.kind}, p = {check.p_value:.2g}",
