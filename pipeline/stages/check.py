@@ -15,7 +15,7 @@ from pipeline.model.inference import Classifier
 from pipeline.records import Batch, Check, ModelVersion
 from pipeline.stages.embeddings import Embedded, embed_batches
 from pipeline.stages.promotion import load_reference
-from pipeline.stages.reporting import write_report
+from pipeline.stages.reporting import Tested, write_report
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 from pipeline.stream import DriftPolicy, Stream
@@ -174,7 +174,7 @@ def _test(place: Workplace, common: dict[str, Any], champion: ModelVersion, batc
         **common,
     )
     shown = Embedded(current.image_ids[rows], current.probabilities[rows], current.embeddings[rows], current.failures)
-    write_report(place, made, (result, reference, shown, classifier.classes))
+    write_report(place, made, Tested(result, reference, shown, classifier.classes))
     return made
 
 

@@ -97,6 +97,7 @@ class Registry:
                 source=f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FILE}",
                 run_id=run_id,
                 tags={**tags, "sha256": digest},
+                await_creation_for=0,  # the source exists already
             )
         return int(version.version)
 

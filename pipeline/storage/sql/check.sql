@@ -59,5 +59,5 @@ limit %(limit)s;
 select id, stream, batch_ids, model_version, test, images, reference_images, statistic, threshold, p_value, alpha,
        decision, reasons, report_key, run, created_at
 from tidemark.drift_check
-where stream = %(stream)s and batch_ids && %(batches)s
+where stream = %(stream)s and batch_ids && %(batches)s::bigint[]
 order by created_at, id;
