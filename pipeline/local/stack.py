@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,8 @@ from pipeline.local.service import Service
 from pipeline.settings import ENVIRONMENT_FILE, Settings
 from pipeline.storage.catalog import migrate
 from pipeline.storage.objects import ObjectStore
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 PROJECT = Path(__file__).resolve().parents[2]
@@ -61,13 +64,21 @@ class ServiceStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Login:
+    """How a person gets into Airflow."""
+
+    url: str
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StackStatus:
     """The stack, as it is now."""
 
     home: str
     services: tuple[ServiceStatus, ...]
-    airflow_user: str | None = None
-    airflow_password: str | None = None
+    login: Login | None = None
 
     @property
     def running(self) -> bool:
@@ -80,8 +91,7 @@ class StackStatus:
             "home": self.home,
             "running": self.running,
             "services": [each.to_dict() for each in self.services],
-            "airflow_user": self.airflow_user,
-            "airflow_password": self.airflow_password,
+            "login": asdict(self.login) if self.login else None,
         }
 
 
@@ -94,10 +104,14 @@ class DownReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"home": self.home, "ended": dict(self.ended)}
+        services = [
+            {"name": name, "title": title, "state": "ended" if name in self.ended else "stopped"}
+            for name, title in TITLES.items()
+        ]
+        return {"home": self.home, "ended": dict(self.ended), "services": services}
 
 
-def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = lambda line: None) -> StackStatus:
+def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = log.info) -> StackStatus:
     """Start what does not run, leave what does, and wait until all of it serves.
 
     Without `ports` the environment says where to listen, else a running service keeps its port. `progress` is told in
@@ -146,7 +160,7 @@ def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = l
     return status(settings, with_login=True)
 
 
-def down(settings: Settings, *, progress: Progress = lambda line: None) -> DownReport:
+def down(settings: Settings, *, progress: Progress = log.info) -> DownReport:
     """End exactly what `up` started, also what a crash left of it. Data stays.
 
     Raises:
@@ -168,13 +182,11 @@ def down(settings: Settings, *, progress: Progress = lambda line: None) -> DownR
 def status(settings: Settings, *, with_login: bool = False) -> StackStatus:
     """What runs, where, and since when. Nothing is changed."""
     home = settings.home.resolve()
+    services = {name: _service_status(home, name) for name in TITLES}
     password = airflow_standalone.read_password(home) if with_login else None
-    return StackStatus(
-        home=str(home),
-        services=tuple(_service_status(home, name) for name in TITLES),
-        airflow_user=airflow_standalone.USER if password else None,
-        airflow_password=password,
-    )
+    url = services["airflow"].address
+    login = Login(url=url, user=airflow_standalone.USER, password=password) if url and password else None
+    return StackStatus(home=str(home), services=tuple(services.values()), login=login)
 
 
 def launch(services: Sequence[Service], home: Path, progress: Progress, started: list[str]) -> None:
