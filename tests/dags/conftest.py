@@ -1,0 +1,214 @@
+"""Airflow for tests, always in processes of its own: importing it changes logging and warnings for everybody else."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from psycopg2 import sql
+
+from pipeline.local import airflow_standalone, stack
+from pipeline.settings import Settings
+from pipeline.storage.objects import ObjectStore
+from tests.conftest import Servers
+from tests.dags.airflow_server import AirflowServer, until
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+
+DIGITS = """
+description: Handwritten digits
+owner: lab
+schedule: "15 3 * * *"
+score: {schedule: "45 4 * * *"}
+"""
+FLOWERS = "schedule: null\nscore: {schedule: null}\n"
+
+
+@dataclass(frozen=True)
+class AirflowProcesses:
+    """Runs Python in an environment with an Airflow home of its own."""
+
+    environment: Mapping[str, str]
+
+    def python(self, script: str | Path, *arguments: str, **environment: str) -> Any:
+        """Run a script, or code, and give back the JSON it prints last."""
+        what = ["-c", script] if isinstance(script, str) else [str(script)]
+        done = subprocess.run(
+            [sys.executable, *what, *arguments],
+            env={**self.environment, **environment},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def airflow_processes(tmp_path_factory: pytest.TempPathFactory) -> AirflowProcesses:
+    home = tmp_path_factory.mktemp("airflow")
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return AirflowProcesses(
+        {
+            **inherited,
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+            "PYTHONPYCACHEPREFIX": str(home / "bytecode"),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What Airflow's DAG processor makes of dags/."""
+
+    dags: dict[str, Any]  # id → serialized DAG
+    errors: dict[str, str]
+    warnings: dict[str, Any]
+    modules: list[str]
+    seconds: float  # to parse and serialize all DAGs, Airflow itself being imported
+
+    def tasks(self, dag_id: str) -> dict[str, Any]:
+        """Task id → serialized task."""
+        return {task["__var"]["task_id"]: task["__var"] for task in self.dags[dag_id]["dag"]["tasks"]}
+
+
+def parse(processes: AirflowProcesses, folder: Path, files: Mapping[str, str]) -> Parsed:
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return Parsed(**processes.python(HERE / "parse.py", str(ROOT / "dags"), TIDEMARK_STREAMS=str(folder)))
+
+
+@pytest.fixture(scope="session")
+def alone(airflow_processes: AirflowProcesses, tmp_path_factory: pytest.TempPathFactory) -> Parsed:
+    """The DAGs of one stream."""
+    return parse(airflow_processes, tmp_path_factory.mktemp("alone"), {"digits": DIGITS})
+
+
+@pytest.fixture(scope="session")
+def mixed(airflow_processes: AirflowProcesses, tmp_path_factory: pytest.TempPathFactory) -> Parsed:
+    """The DAGs of two streams, and of three files that are none."""
+    files = {
+        "digits": DIGITS,
+        "flowers": FLOWERS,
+        "typo": "scheduel: daily\n",
+        "garbage": "a: [unclosed\n# <script>alert(1)</script>\n",
+        "Not a name!": "",
+    }
+    return parse(airflow_processes, tmp_path_factory.mktemp("mixed"), files)
+
+
+@pytest.fixture(scope="session")
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the Airflow that `airflow` starts; scripted stages write below it."""
+    return tmp_path_factory.mktemp("project")
+
+
+@pytest.fixture(scope="session")
+def live_settings(servers: Servers, mlflow_server: str, airflow_home: Path) -> Settings:
+    """A catalogue and buckets for the live Airflow, and a stream `live` that runs nothing by itself."""
+    name = sql.Identifier("live")
+    servers.execute(
+        sql.SQL("CREATE DATABASE {} OWNER tidemark TEMPLATE {}").format(name, sql.Identifier("template_catalogue"))
+    )
+    settings = servers.settings(
+        database_url=servers.database_url("live"), images="live-images", artifacts="live-artifacts"
+    )
+    streams = airflow_home / "streams"
+    streams.mkdir()
+    (streams / "live.yaml").write_text("schedule: null\nscore: {schedule: null}\ndrift: {min_images: 5}\n")
+    ObjectStore.from_settings(settings).make_buckets()
+    return settings.model_copy(update={"mlflow_tracking_uri": mlflow_server, "streams": streams})
+
+
+@pytest.fixture(scope="session")
+def airflow(servers: Servers, live_settings: Settings, airflow_home: Path) -> Iterator[AirflowServer]:
+    """A running Airflow with the project's DAGs, all paused, and the scripted ones."""
+    project = airflow_home
+    shutil.copytree(ROOT / "dags", project / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HERE / "scripted_dags.py", project / "dags")
+    (project / "plugins").symlink_to(ROOT / "plugins")
+    endpoint, access_key, secret_key = live_settings.require_store()
+    service = airflow_standalone.service(
+        servers.home,
+        servers.ports,
+        servers.credentials,
+        project,
+        {
+            "TIDEMARK_HOME": str(servers.home),
+            "TIDEMARK_STREAMS": str(live_settings.streams),
+            "TIDEMARK_DATABASE_URL": live_settings.require_database(),
+            "TIDEMARK_S3_ENDPOINT": endpoint,
+            "TIDEMARK_S3_ACCESS_KEY": access_key,
+            "TIDEMARK_S3_SECRET_KEY": secret_key,
+            "TIDEMARK_IMAGE_BUCKET": live_settings.image_bucket,
+            "TIDEMARK_ARTIFACT_BUCKET": live_settings.artifact_bucket,
+            "MLFLOW_TRACKING_URI": live_settings.require_registry(),
+        },
+    )
+    service = dataclasses.replace(
+        service,
+        environment={
+            **service.environment,
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,viewer:viewer,guest:",
+            "PYTHONPATH": str(ROOT),
+            "TIDEMARK_TEST_FOLDER": str(project),
+            "TIDEMARK_TEST_STAGE": str(HERE / "stage.py"),
+        },
+    )
+    for mode in ("stay", "timeout"):
+        (project / mode).mkdir()
+    airflow_standalone.prepare(servers.home, servers.credentials)
+    passwords = {user: secrets.token_hex(8) for user in ("admin", "viewer", "guest")}
+    (servers.home / "airflow" / "passwords.json").write_text(json.dumps(passwords))
+    try:
+        stack.launch([service], servers.home, lambda line: None, [])
+        stack.await_all([service], servers.home)
+        yield AirflowServer(service.address, passwords)
+    finally:
+        stack.end(servers.home, service.name)
+
+
+def image(seed: int) -> bytes:
+    """A small PNG file."""
+    content = io.BytesIO()
+    Image.frombytes("L", (16, 16), bytes((seed * 7 + i * i) % 256 for i in range(256))).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.fixture(scope="session")
+def checked(airflow: AirflowServer, live_settings: Settings) -> str:
+    """Ingest by hand, detection by asset: the id of the run of `live_detect_drift`."""
+    store = ObjectStore.from_settings(live_settings)
+    for number in range(8):
+        store.put_image(f"live/{number % 2}/{number}.png", image(number), "image/png")
+    store.put_image("live/0/broken.png", b"\x89PNG no more", "image/png")
+    for stage in ("ingest", "detect_drift"):
+        airflow.unpause(f"live_{stage}")
+    run = airflow.trigger("live_ingest", limit=100)
+    assert airflow.await_run("live_ingest", run) == "success"
+    until(lambda: bool(airflow.runs("live_detect_drift")), 60)
+    (following,) = airflow.runs("live_detect_drift")
+    assert following["run_type"] == "asset_triggered"
+    assert airflow.await_run("live_detect_drift", following["dag_run_id"]) == "success"
+    return str(following["dag_run_id"])

@@ -1,0 +1,41 @@
+"""DAGs for tests of StageOperator inside Airflow: `stage.py` stands for the pipeline."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from tidemark_airflow.operators import ShardPlan, StageOperator
+
+FOLDER = os.environ["TIDEMARK_TEST_FOLDER"]
+SETTINGS = {"catchup": False, "schedule": None, "default_args": {"retries": 1, "retry_delay": timedelta(hours=1)}}
+COMMAND = (sys.executable, os.environ["TIDEMARK_TEST_STAGE"])
+
+
+class Script(StageOperator):
+    """Runs `stage.py`."""
+
+    command = COMMAND
+
+
+class ScriptPlan(ShardPlan):
+    """Plans by `stage.py`."""
+
+    command = COMMAND
+
+
+for mode, timeout in (("stay", None), ("fail", None), ("wrong", None), ("timeout", timedelta(seconds=5))):
+    with DAG(f"script_{mode}", **SETTINGS):
+        Script(
+            task_id="stage",
+            stage="stay" if mode == "timeout" else mode,
+            stream=os.path.join(FOLDER, mode),  # noqa: PTH118
+            execution_timeout=timeout,
+        )
+
+with DAG("script_mapped", **SETTINGS):
+    plan = ScriptPlan(task_id="plan", stage="plan", stream=FOLDER)
+    Script.partial(task_id="shard", stage="wrong", stream=FOLDER).expand(options=plan.output)

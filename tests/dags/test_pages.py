@@ -1,0 +1,186 @@
+"""Tidemark's pages in a running Airflow: who sees what, and that nothing hostile gets through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+import requests
+
+from pipeline.records import Check
+from pipeline.settings import Settings
+from pipeline.storage import keys
+from pipeline.storage.catalog import connect
+from pipeline.storage.objects import ObjectStore
+from tests.dags.airflow_server import AirflowServer
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml"}
+ROUTES = ["/", "/checks/live/b1-v0", "/checks/live/no-such-check", "/anything", "/docs", "/openapi.json"]
+HOSTILE = [
+    "/checks/live/..%2F..%2Fetc%2Fpasswd",
+    "/checks/..%2F..%2Fetc/passwd",
+    "/checks/live/%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E",
+    "/checks/%22%3E%3Cscript%3E/b1-v0",
+    "/checks/live/b1-v0%00",
+    "/checks/live/b1-v0'%20OR%20'1'='1",
+    "/checks/live/" + "b" * 5000,
+]
+
+Get = Callable[..., requests.Response]
+
+
+@pytest.fixture(scope="session")
+def get(airflow: AirflowServer, checked: str) -> Get:
+    """Ask for a page as a user, or as nobody."""
+    tokens: dict[str, str] = {}
+
+    def get(path: str, user: str | None = None, *, cookie: bool = False, method: str = "GET") -> requests.Response:
+        headers, cookies = dict(BROWSER), {}
+        if user is not None:
+            token = tokens.get(user) or tokens.setdefault(user, airflow.log_in(user))
+            if cookie:
+                cookies["_token"] = token
+            else:
+                headers["Authorization"] = f"Bearer {token}"
+        return requests.request(
+            method,
+            f"{airflow.address}/tidemark{path}",
+            headers=headers,
+            cookies=cookies,
+            allow_redirects=False,
+            timeout=60,
+        )
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def check_path(airflow: AirflowServer, checked: str) -> str:
+    links = airflow.call("GET", f"/dags/live_detect_drift/dagRuns/{checked}/taskInstances/check/links")
+    return str(links["extra_links"]["Drift report"].removeprefix("/tidemark"))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_programs_without_a_login_get_401(airflow: AirflowServer, checked: str, route: str, method: str) -> None:
+    answer = requests.request(method, f"{airflow.address}/tidemark{route}", allow_redirects=False, timeout=60)
+    assert answer.status_code in ((401,) if method == "GET" else (401, 405))
+    assert "live" not in answer.text
+
+
+@pytest.mark.parametrize("route", [*ROUTES, *HOSTILE])
+def test_browsers_without_a_login_are_sent_to_it(get: Get, route: str) -> None:
+    answer = get(route)
+    assert answer.status_code == 303
+    assert answer.headers["Location"].startswith("/auth/login?next=%2Ftidemark%2F")
+    assert answer.text == ""
+
+
+@pytest.mark.parametrize("token", ["nonsense", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiIsInJvbGUiOiJhZG1pbiJ9."])
+def test_forged_tokens_are_refused(airflow: AirflowServer, checked: str, token: str) -> None:
+    for answer in (
+        requests.get(f"{airflow.address}/tidemark/", headers={"Authorization": f"Bearer {token}"}, timeout=60),
+        requests.get(f"{airflow.address}/tidemark/", cookies={"_token": token}, timeout=60),
+    ):
+        assert answer.status_code in (401, 403)
+        assert "b1-v0" not in answer.text
+
+
+@pytest.mark.parametrize("cookie", [False, True])
+@pytest.mark.parametrize("user", ["admin", "viewer"])
+def test_readers_see_the_report_as_it_lies_in_the_store(
+    get: Get, live_settings: Settings, check_path: str, user: str, cookie: bool
+) -> None:
+    answer = get(check_path, user, cookie=cookie)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/html")
+    key = keys.report("live", check_path.rpartition("/")[2])
+    assert answer.content == ObjectStore.from_settings(live_settings).get_artifact(key)
+
+
+def test_readers_see_the_list_of_checks(get: Get, check_path: str) -> None:
+    answer = get("/", "viewer")
+    assert answer.status_code == 200
+    assert f'href="/tidemark{check_path}"' in answer.text
+    assert "alarm" in answer.text
+
+
+def test_a_user_without_rights_sees_no_check(get: Get, check_path: str) -> None:
+    assert get(check_path, "guest").status_code == 403
+    answer = get("/", "guest")
+    assert answer.status_code == 200
+    assert "b1-v0" not in answer.text
+    assert "no checks yet" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/checks/live/no-such-check", "/checks/elsewhere/b1-v0", "/anything", *HOSTILE])
+def test_what_does_not_exist_is_a_plain_page(get: Get, path: str) -> None:
+    answer = get(path, "admin")
+    assert answer.status_code == 404
+    assert re.search(r"<p>There is no such|<p>Stream \w+ has no check", answer.text)
+    assert "<script" not in answer.text
+    assert "root:" not in answer.text
+
+
+def test_every_answer_forbids_scripts_and_strangers(get: Get, check_path: str) -> None:
+    for answer in (
+        get("/", "admin"),
+        get(check_path, "admin"),
+        get("/anything", "admin"),
+        get("/"),
+        get("/x", "guest"),
+    ):
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src" not in policy
+        assert "frame-ancestors 'self'" in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_hostile_text_in_the_catalogue_is_escaped(get: Get, live_settings: Settings, checked: str) -> None:
+    evil = '"><script>alert(1)</script>'
+    with connect(live_settings) as catalog:
+        (check,) = [check for check in catalog.checks("live") if check.id.endswith("-v0")][:1]
+        catalog.record_check(
+            Check(
+                **{
+                    **{name: getattr(check, name) for name in Check.__slots__},
+                    "id": evil,
+                    "batch_ids": (),
+                    "created_at": datetime.now(UTC),
+                }
+            )
+        )
+    answer = get("/", "admin")
+    assert answer.status_code == 200
+    assert "<script" not in answer.text
+    assert "&lt;script&gt;" in answer.text
+
+
+def test_a_missing_report_is_404(get: Get, live_settings: Settings, checked: str) -> None:
+    with connect(live_settings) as catalog:
+        check = catalog.checks("live")[-1]
+        catalog.record_check(
+            Check(
+                **{
+                    **{name: getattr(check, name) for name in Check.__slots__},
+                    "id": "gone-1",
+                    "batch_ids": (),
+                    "report_key": keys.report("live", "gone-1"),
+                }
+            )
+        )
+    answer = get("/checks/live/gone-1", "admin")
+    assert answer.status_code == 404
+    assert "no longer in the store" in answer.text
+
+
+def test_the_pages_are_in_airflows_navigation(airflow: AirflowServer) -> None:
+    plugins = {plugin["name"]: plugin for plugin in airflow.call("GET", "/plugins")["plugins"]}
+    assert plugins.keys() & {"tidemark", "operators", "views"} == {"tidemark"}  # tidemark_airflow/ is not loaded
+    (view,) = plugins["tidemark"]["external_views"]
+    assert (view["destination"], view["href"]) == ("nav", "/tidemark/")
+    assert airflow.call("GET", "/plugins/importErrors")["import_errors"] == []
