@@ -113,7 +113,7 @@ def test_three_nights(place: Workplace) -> None:
     for made in catalog.checks(name):
         fetched = fetch_report(place, made.id, place.settings.home / "reports")
         page = Path(fetched["file"]).read_text(encoding="utf-8")
-        assert page.startswith("<!DOCTYPE html>")
+        assert page.startswith("<!doctype html>")
         assert made.id in page
         assert place.store.has_artifact(keys.report(name, made.id, "json"))
 
