@@ -27,6 +27,7 @@ TidemarkError                  exit status 1
 ├── CheckFailed
 ├── NoChampion
 ├── IncompleteScore
+├── StoryFailed                the demo did not go as it must
 └── ImageRejected              one image that is not let in; never ends a run
 
 The message of an error is one line that says what is wrong and what to do. Driver errors are translated where they
@@ -146,6 +147,10 @@ class CheckFailed(TidemarkError):
 
 class NoChampion(TidemarkError):
     """The stream has no champion yet."""
+
+
+class StoryFailed(TidemarkError):
+    """The demo did not go as it must."""
 
 
 class ImageRejected(TidemarkError):

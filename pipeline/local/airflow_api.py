@@ -95,6 +95,10 @@ class AirflowClient:
         """Let a DAG run."""
         self._call("PATCH", f"/dags/{_safe(dag_id)}", {"is_paused": False})
 
+    def pause(self, dag_id: str) -> None:
+        """Keep a DAG from starting runs; what runs already goes on."""
+        self._call("PATCH", f"/dags/{_safe(dag_id)}", {"is_paused": True})
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> Run:
         """Start a run, as a person would by the form."""
         body = {"logical_date": None, "conf": dict(conf or {})}

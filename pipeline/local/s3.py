@@ -40,7 +40,7 @@ def service(home: Path, port: int, credentials: Credentials) -> Service:
             "s3",
             f"--addr={HOST}:{port}",
             "--vfs-cache-mode=off",
-            "--no-cleanup",  # a bucket stays when its last object goes
+            "--no-cleanup",  # deleting one object must not take away the folder into which another is being put
             str(folder),
         ),
         environment={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import signal
@@ -253,6 +254,18 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
         if name.startswith("TIDEMARK_")
     }
     return Settings(**values, mlflow_tracking_uri=environment["MLFLOW_TRACKING_URI"])
+
+
+def embedded_settings(home: Path) -> Settings:
+    """Settings of the running stack under a folder, whatever the environment says of other servers.
+
+    Raises:
+        StackError: It is down.
+    """
+    try:
+        return settings_of(json.loads((home / ENVIRONMENT_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError):
+        raise StackError(f"the embedded stack under {home} is down: start it with `tidemark up`") from None
 
 
 def _keep(service: Service, home: Path, progress: Progress) -> bool:
