@@ -40,7 +40,11 @@ for source in sources():
             task_id="plan", stage="score", stream=source.name, options={"plan": True}, form={"limit": "limit"}
         )
         shards = StageOperator.partial(
-            task_id="shard", stage="score", stream=source.name, max_active_tis_per_dag=SHARDS_AT_A_TIME
+            task_id="shard",
+            stage="score",
+            stream=source.name,
+            max_active_tis_per_dag=SHARDS_AT_A_TIME,
+            map_index_template="{{ task.options['shard'] }}",
         ).expand(options=plan.output)
         finish = StageOperator(
             task_id="finish",

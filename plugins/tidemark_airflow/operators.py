@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, RetryDecision, RetryPolicy, XComArg
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk.log import mask_secret
 
 from tidemark_airflow import PROJECT
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import TaskInstanceKey
 
+FAILED = 1  # exit status of a stage that may succeed the next time
 WRONG_USAGE = 2  # exit status of a stage that would fail the same way again
 
 
@@ -151,6 +152,8 @@ class StageOperator(BaseOperator):
             status, output = self._child.wait(), self._child.stdout
         except (OSError, ValueError) as error:
             raise self._failed(WRONG_USAGE, f"cannot run the stage: {error}") from None
+        except AirflowTaskTimeout:
+            raise self._failed(FAILED, f"the stage took longer than {self.execution_timeout} and was ended") from None
         finally:  # a timeout, an interrupt or a bug of ours must not leave it running
             if self._child is not None:
                 self._child.close()

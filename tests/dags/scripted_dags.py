@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from datetime import timedelta
+from typing import Any
 
 from airflow.sdk import DAG
 
 from tidemark_airflow.operators import ShardPlan, StageOperator
 
 FOLDER = os.environ["TIDEMARK_TEST_FOLDER"]
-SETTINGS = {"catchup": False, "schedule": None, "default_args": {"retries": 1, "retry_delay": timedelta(hours=1)}}
+SETTINGS: dict[str, Any] = {
+    "catchup": False,
+    "schedule": None,
+    "default_args": {"retries": 1, "retry_delay": timedelta(hours=1)},
+}
 COMMAND = (sys.executable, os.environ["TIDEMARK_TEST_STAGE"])
 
 
@@ -38,4 +43,6 @@ for mode, timeout in (("stay", None), ("fail", None), ("wrong", None), ("timeout
 
 with DAG("script_mapped", **SETTINGS):
     plan = ScriptPlan(task_id="plan", stage="plan", stream=FOLDER)
-    Script.partial(task_id="shard", stage="wrong", stream=FOLDER).expand(options=plan.output)
+    Script.partial(
+        task_id="shard", stage="wrong", stream=FOLDER, map_index_template="{{ task.options['shard'] }}"
+    ).expand(options=plan.output)

@@ -12,6 +12,8 @@ import pytest
 from tests.dags.airflow_server import AirflowServer, until
 from tests.dags.test_leash import alive, gone
 
+pytestmark = pytest.mark.stack
+
 
 def started(folder: Path) -> list[int]:
     """Process ids of a scripted stage that stays: itself, a child, a child in another session."""
@@ -95,6 +97,7 @@ def test_mapped_stages_get_their_shard_and_are_not_tried_again_either(airflow: A
     assert {(state["state"], state["try_number"]) for (task, _), state in tasks.items() if task == "shard"} == {
         ("failed", 1)
     }
+    assert {state["rendered_map_index"] for (task, _), state in tasks.items() if task == "shard"} == {"1-5", "6-9"}
     commands = {
         frozenset(line["event"].partition("--json ")[2].split())
         for index in (0, 1)
@@ -130,3 +133,6 @@ def test_a_timeout_ends_the_stage_with_all_its_children(airflow: AirflowServer, 
     pids = started(airflow_home / "timeout")
     assert gone(pids, 20)
     until(lambda: airflow.tasks("script_timeout", run)["stage", -1]["state"] == "up_for_retry", 60)
+    log = airflow.log("script_timeout", run, "stage")
+    assert "the stage took longer than 0:00:05 and was ended" in [line["event"] for line in log]
+    assert not any(line.get("error_detail") for line in log)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.dags.conftest import Parsed
+from tests.dags.conftest import ROOT, AirflowProcesses, Parsed
 from tests.dags.test_structure import STAGES, plain
 
 HEAVY = {"torch", "lightning", "timm", "pandas", "numpy", "evidently", "alibi_detect", "mlflow", "sklearn", "scipy",
@@ -63,3 +63,19 @@ def test_parsing_imports_nothing_heavy(mixed: Parsed) -> None:
 def test_parsing_all_dags_takes_under_two_seconds(alone: Parsed, mixed: Parsed) -> None:
     """Measured where Airflow pays it: in a fresh process in which Airflow itself is imported already."""
     assert min(alone.seconds, mixed.seconds) < 2
+
+
+def test_airflow_loads_the_plugin_and_nothing_beside_it(airflow_processes: AirflowProcesses) -> None:
+    code = """
+import json, sys
+from airflow import plugins_manager
+plugins_manager.ensure_plugins_loaded()
+plugins, errors = plugins_manager._get_plugins()
+print(json.dumps([[p.name for p in plugins if "PLUGINS_FOLDER" in str(p.source)], errors, sorted(sys.modules)]))
+"""
+    names, errors, modules = airflow_processes.python(code)
+    assert names == ["tidemark"]
+    assert errors == {}
+    bare = {path.stem for path in (ROOT / "plugins" / "tidemark_airflow").glob("*.py")} - {"__init__"}
+    assert bare.isdisjoint(modules)  # it would register each under its bare name
+    assert not {"tidemark_airflow.views", "airflow.api_fastapi.core_api.security"} & set(modules)
