@@ -1,0 +1,88 @@
+"""Prepared images with their labels, their split for early stopping, and how they come in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledPixels:
+    """n prepared images with the indices of their classes.
+
+    Attributes:
+        pixels: (n, size, size, 3) uint8; an array in memory or mapped from a file.
+        labels: (n,) int64, 0 … classes - 1.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or self.pixels.dtype != np.uint8:
+            raise ValueError(f"pixels are (n, size, size, 3) uint8, not {shape} {self.pixels.dtype}")
+        if self.labels.shape != (shape[0],) or self.labels.dtype != np.int64:
+            raise ValueError(f"labels are ({shape[0]},) int64, not {self.labels.shape} {self.labels.dtype}")
+        if len(self.labels) and self.labels.min() < 0:
+            raise ValueError("labels are indices of classes, 0 and up")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Batches:
+    """A map-style data set of some of the images that hands out whole batches.
+
+    ``DataLoader`` calls ``__getitems__`` with the indices of a batch where a data set has it: one slice of the array
+    instead of a Python loop over its images.
+    """
+
+    def __init__(self, data: LabelledPixels, chosen: npt.NDArray[np.int64]) -> None:
+        self._data = data
+        self._chosen = chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels, labels = self.__getitems__([index])
+        return pixels[0], labels[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels (b, size, size, 3) uint8 and labels (b,) int64 of these positions."""
+        import torch
+
+        rows = self._chosen[np.asarray(indices)]
+        return torch.from_numpy(self._data.pixels[rows]), torch.from_numpy(self._data.labels[rows])
+
+
+def as_it_is(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The collate function of Batches: they are collated already."""
+    return batch
+
+
+def stratified_split(
+    labels: npt.NDArray[np.int64], share: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Split (n,) labels into sorted positions for training and for validation.
+
+    Every class gives its share, rounded, but at least one image of two; a class with a single image keeps it for
+    training. (scikit-learn's stratified split refuses such classes, and real streams have them.)
+    """
+    generator = np.random.default_rng(seed)
+    training, validation = [], []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        count = 0 if len(members) < 2 else min(max(round(share * len(members)), 1), len(members) - 1)
+        validation.append(members[:count])
+        training.append(members[count:])
+    empty = np.zeros(0, dtype=np.int64)
+    return np.sort(np.concatenate([empty, *training])), np.sort(np.concatenate([empty, *validation]))
