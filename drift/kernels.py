@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from drift.samples import Float32
 
-PILOT_ROWS = 2000  # rows of which all pairs are looked at to set a bandwidth
+PILOT_ROWS = 1000  # rows of which all pairs are looked at to set a bandwidth
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +36,7 @@ class Kernel:
 
 def squared_distances(x: Float32, y: Float32) -> Float32:
     """Squared Euclidean distances: (a, d), (b, d) → (a, b) float32, not below 0."""
-    squared = x @ y.T
-    squared *= np.float32(-2)
+    squared = (np.float32(-2) * x) @ y.T
     squared += np.einsum("ij,ij->i", x, x)[:, None]
     squared += np.einsum("ij,ij->i", y, y)[None, :]
     return np.maximum(squared, 0, out=squared)

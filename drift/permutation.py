@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float64]
 
 BLOCK = 2048  # side of the kernel blocks: 16 MiB of float32
 LABEL_BYTES = 192 * 1024 * 1024  # of relabellings held at once
-CENTRING_ROWS = 512  # rows that the centring is estimated from
+CENTRING_ROWS = 256  # rows that the centring is estimated from
 TIE = 1e-5  # values closer than this share of the spread count as equal, and so as extreme
 
 
