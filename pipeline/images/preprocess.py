@@ -45,7 +45,7 @@ class Preprocessing:
             raise ConfigurationError(f"preprocessing: size is 1 to {MAX_SIZE} pixels, not {self.size!r}")
         if not (isinstance(self.crop_pct, int | float) and 0 < self.crop_pct <= 1):
             raise ConfigurationError(f"preprocessing: crop_pct is above 0 and at most 1, not {self.crop_pct!r}")
-        if self.interpolation not in FILTERS:
+        if not isinstance(self.interpolation, str) or self.interpolation not in FILTERS:
             raise ConfigurationError(
                 f"preprocessing: interpolation is one of {', '.join(FILTERS)}, not {self.interpolation!r}"
             )

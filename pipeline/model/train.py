@@ -136,8 +136,10 @@ def _fit(
     on_epoch: Callable[[EpochReport], None],
     began: float,
 ) -> Trained:
-    network = build_network(model_policy, len(classes))
     training, validation = stratified_split(data.labels, policy.validation_share, policy.seed)
+    if not len(validation):
+        raise TrainingImpossible("no class has two labelled training images: add labelled images of each class")
+    network = build_network(model_policy, len(classes))
     history: list[EpochReport] = []
 
     def report(item: EpochReport) -> None:
