@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,15 +75,15 @@ class Child:
         return status if status >= 0 else 128 - status
 
     def end(self) -> None:
-        """End the command and all its descendants and wait until they are gone. Safe in a signal handler."""
+        """End the command and all its descendants and wait for it. Safe in a signal handler.
+
+        Should it take longer than Airflow would wait, the leash finishes the work alone: it must not be killed.
+        """
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()  # lets go of the leash
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End what still runs and give back the pipes."""

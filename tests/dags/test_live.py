@@ -111,10 +111,10 @@ def test_a_click_in_the_ui_ends_the_stage_with_all_its_children(airflow: Airflow
     airflow.unpause("script_stay")
     run = airflow.trigger("script_stay")
     pids = started(airflow_home / "stay")
-    until(lambda: any(line["event"] == "epoch 1 of 100" for line in airflow.log("script_stay", run, "stage")), 30)
+    until(lambda: any(line["event"] == "epoch 1 of 100" for line in airflow.log("script_stay", run, "stage")), 60)
     path = f"/dags/script_stay/dagRuns/{run}/taskInstances/stage"
     airflow.call("PATCH", path, json={"new_state": "failed"})
-    assert gone(pids, 30)
+    assert gone(pids, 60)
     assert airflow.await_run("script_stay", run) == "failed"
 
 
@@ -131,7 +131,7 @@ def test_a_timeout_ends_the_stage_with_all_its_children(airflow: AirflowServer, 
     airflow.unpause("script_timeout")
     run = airflow.trigger("script_timeout")
     pids = started(airflow_home / "timeout")
-    assert gone(pids, 20)
+    assert gone(pids, 60)
     until(lambda: airflow.tasks("script_timeout", run)["stage", -1]["state"] == "up_for_retry", 60)
     log = airflow.log("script_timeout", run, "stage")
     assert "the stage took longer than 0:00:05 and was ended" in [line["event"] for line in log]
