@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from numpy.random import PCG64, Generator
 from numpy.typing import ArrayLike
@@ -43,6 +45,8 @@ def detect(
     if test not in TESTS:
         raise DriftError(f"no drift test {test!r}: take one of {', '.join(TESTS)}")
     permutation.check_level(permutations, alpha)
+    if not isinstance(seed, Integral) or seed < 0:
+        raise DriftError(f"seed is {seed!r}: it must be a whole number, not negative")
     rng = Generator(PCG64(seed))
     pooled = pool(reference, current, rng)
     if test == "mmd":

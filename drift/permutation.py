@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Protocol
 
 import numpy as np
@@ -152,8 +153,8 @@ def check_level(permutations: int, alpha: float) -> None:
     """Raise a DriftError if no outcome of so many permutations could be significant at this level."""
     if not 0 < alpha < 1:
         raise DriftError(f"alpha is {alpha}: it must lie between 0 and 1, ends excluded")
-    if permutations < 1 or int(permutations) != permutations:
-        raise DriftError(f"permutations is {permutations}: it must be a whole number, at least 1")
+    if not isinstance(permutations, Integral) or permutations < 1:
+        raise DriftError(f"permutations is {permutations!r}: it must be a whole number, at least 1")
     if extremes(permutations, alpha) < 1:
         raise DriftError(
             f"{permutations} permutations cannot reach level {alpha:.3g}: take at least {int(np.ceil(1 / alpha)) - 1}"

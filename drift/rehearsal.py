@@ -142,8 +142,8 @@ class Rehearsal:
         return rehearsal
 
     def _fold_of(self, points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Fold that scores each row: its own if it was learnt, else one at random, each as often as the others."""
-        fold = rng.permutation(np.arange(len(points)) % len(self.directions))
+        """Fold that scores each row: its own if it was learnt, else one drawn from the folds of learnt images."""
+        fold = self.folds[rng.permutation(np.arange(len(points)) % len(self.folds))]
         order = np.argsort(self.hashes, kind="stable")
         hashes = _row_hashes(points)
         place = np.minimum(np.searchsorted(self.hashes, hashes, sorter=order), len(order) - 1)
@@ -152,15 +152,18 @@ class Rehearsal:
         return fold
 
 
-def rehearse(clean: ArrayLike, changed: Mapping[str, ArrayLike], *, seed: int = 0) -> Rehearsal:
+def rehearse(
+    clean: ArrayLike, changed: Mapping[str, ArrayLike], *, groups: ArrayLike | None = None, seed: int = 0
+) -> Rehearsal:
     """Learn the direction of each change from embeddings of the same images: (n, d) clean, name → (n, d) changed.
 
     Give the very array that becomes the reference; its rows are recognised again in ``drift.detect``. Each direction is
     a linear discriminant on standardised columns whose within-class covariance is shrunk by Ledoit and Wolf's (2004)
-    rule.
+    rule. Images of one group, (n,) of any labels, such as near-duplicates, stay in one fold; without groups, equal rows
+    do.
 
     Raises:
-        DriftError: No change, too few images, or arrays that are unfit or of different shapes.
+        DriftError: No change, too few images or groups, or arrays that are unfit or of different shapes.
     """
     base = as_sample(clean, "clean", minimum=MINIMUM_IMAGES).astype(np.float64)
     if not changed:
@@ -178,7 +181,8 @@ def rehearse(clean: ArrayLike, changed: Mapping[str, ArrayLike], *, seed: int = 
     standard = (everything[:, :, used] - base[:, used].mean(axis=0)) / scale[used]
 
     n, width = len(base), len(others)
-    fold = np.random.Generator(np.random.PCG64(seed)).permutation(np.arange(n) % FOLDS)
+    hashes = _row_hashes(np.ascontiguousarray(clean, dtype=np.float32))
+    fold = _folds(hashes if groups is None else np.asarray(groups), n, seed)
     weights = np.stack([_discriminants(standard[:, fold != k]) for k in range(FOLDS)])  # (folds, C, used)
     held_out = np.empty((1 + width, n, width))  # scores of every image, each by the directions learnt without it
     for k in range(FOLDS):
@@ -196,9 +200,20 @@ def rehearse(clean: ArrayLike, changed: Mapping[str, ArrayLike], *, seed: int = 
         offsets=directions.astype(np.float64) @ centre,
         displacements=(held_out[1:].mean(axis=1) - held_out[0].mean(axis=0)),
         covariance=np.atleast_2d(np.cov(held_out[0], rowvar=False)),
-        hashes=_row_hashes(np.ascontiguousarray(clean, dtype=np.float32)),
+        hashes=hashes,
         folds=fold,
     )
+
+
+def _folds(groups: NDArray[np.generic], rows: int, seed: int) -> NDArray[np.int64]:
+    """Fold of each row, at random, equal groups together."""
+    if groups.shape != (rows,):
+        raise DriftError(f"groups has shape {groups.shape}: one label for each of the {rows} images is needed")
+    labels, group = np.unique(groups, return_inverse=True)
+    if len(labels) < FOLDS:
+        raise DriftError(f"the images to rehearse with form {len(labels)} groups, at least {FOLDS} are needed")
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(np.arange(len(labels)) % FOLDS)
+    return order[group]
 
 
 def _discriminants(samples: FloatArray) -> FloatArray:

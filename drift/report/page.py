@@ -120,6 +120,8 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
     result = report.result
     if result is None:
         return [*facts, ("test", "none was made")]
+    if result.details.current_rows != report.images:
+        facts.append(("images tested", f"{result.details.current_rows:,}"))
     facts += [
         ("test", f"{result.test}, {result.permutations:,} permutations" if result.permutations else result.test),
         ("p-value", p_text(result.p_value)),

@@ -294,11 +294,23 @@ def test_an_unknown_test_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     ("permutations", "alpha", "says"),
-    [(99, 0.001, "at least 999"), (999, 0.0, "between 0 and 1"), (999, 1.0, "between"), (0, 0.5, "whole number")],
+    [
+        (99, 0.001, "at least 999"),
+        (999, 0.0, "between 0 and 1"),
+        (999, 1.0, "between"),
+        (0, 0.5, "whole number"),
+        (99.0, 0.5, "whole"),
+    ],
 )
 def test_a_level_that_cannot_be_reached_is_refused(permutations: int, alpha: float, says: str) -> None:
     with pytest.raises(drift.DriftError, match=says):
         drift.detect(np.ones((9, 3)), np.ones((9, 3)), permutations=permutations, alpha=alpha)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, None])
+def test_a_seed_is_a_whole_number(seed: object) -> None:
+    with pytest.raises(drift.DriftError, match="seed"):
+        drift.detect(np.ones((9, 3)), np.ones((9, 3)), seed=seed)  # type: ignore[arg-type]
 
 
 def test_the_smallest_permutations_for_a_level_are_accepted(rng: np.random.Generator) -> None:

@@ -122,6 +122,21 @@ def test_learnt_images_are_recognised_in_any_order(rng: np.random.Generator) -> 
     np.testing.assert_array_equal(plain[shuffle], shuffled)
 
 
+def test_groups_and_equal_rows_stay_in_one_fold(rng: np.random.Generator) -> None:
+    clean = np.repeat(images(rng, 40), 3, axis=0)
+    changes = {"smear": change(clean, SMEAR, 1.0)}
+    by_row = drift.rehearse(clean, changes).folds.reshape(40, 3)
+    assert (by_row == by_row[:, :1]).all()
+    assert len(np.unique(by_row)) == 5
+    groups = np.arange(120) % 10
+    by_group = drift.rehearse(images(rng, 120), changes, groups=groups).folds
+    assert all(len(np.unique(by_group[groups == group])) == 1 for group in range(10))
+    with pytest.raises(drift.DriftError, match="1 groups"):
+        drift.rehearse(clean, changes, groups=np.zeros(120))
+    with pytest.raises(drift.DriftError, match="one label for each"):
+        drift.rehearse(clean, changes, groups=np.zeros(119))
+
+
 def test_rehearsing_twice_gives_the_same(rng: np.random.Generator) -> None:
     reference = images(rng, 60)
     first, second = rehearsed(reference).to_arrays(), rehearsed(reference).to_arrays()
@@ -156,6 +171,7 @@ def test_a_change_that_changes_nothing_does_no_harm(rng: np.random.Generator) ->
     [
         (np.zeros((30, 3)), {}, "no change"),
         (np.zeros((30, 3)), {"a": np.zeros((30, 3))}, "nothing to learn"),
+        (np.zeros((30, 3)), {"a": np.ones((30, 3))}, "1 groups"),
         (np.zeros((5, 3)), {"a": np.zeros((5, 3))}, "at least 20"),
         (np.zeros((30, 3)), {"a": np.zeros((29, 3))}, r"shape \(29, 3\)"),
         (np.zeros((30, 3)), {"a": np.full((30, 3), np.nan)}, "NaN"),
