@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml scripts/find-python.sh
 	fi
 	@echo "installing the locked dependencies (7 GB on disk; the first time takes minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 

@@ -25,11 +25,13 @@ MAX_SHARDS = 1000  # Airflow maps 1,024 tasks at most
 def plan(place: Workplace, limit: int | None = None) -> dict[str, Any]:
     """Divide the images without a prediction by the champion into shards: ranges of image ids.
 
-    Raises:
-        NoChampion: There is nobody to ask.
+    Without a champion there is nothing to plan, and no version; a young stream's catch-up run is no failure.
     """
     stream = place.stream
-    champion = place.registry.require_champion(stream.name)
+    champion = place.registry.champion(stream.name)
+    if champion is None:
+        log.info("stream %s has no champion yet: nothing to score", stream.name)
+        return {"stage": "score", "stream": stream.name, "version": None, "images": 0, "shards": []}
     shards = place.catalog.plan_shards(stream.name, champion.version, stream.score.shard_images, limit)
     images = sum(count for _, _, count in shards)
     log.info("%d images without a prediction by version %d, in %d shards", images, champion.version, len(shards))
@@ -91,7 +93,13 @@ def finish(place: Workplace, version: int) -> dict[str, Any]:
 
 
 def score(place: Workplace, limit: int | None = None) -> dict[str, Any]:
-    """Plan, score every shard, prove completeness."""
+    """Plan, score every shard, prove completeness.
+
+    Raises:
+        NoChampion: There is nobody to ask.
+        IncompleteScore: Images are left without prediction and without a recorded failure.
+    """
+    place.registry.require_champion(place.stream.name)
     planned = plan(place, limit)
     written = 0
     for shard in planned["shards"]:
