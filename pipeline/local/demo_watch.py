@@ -31,7 +31,9 @@ class Teller:
     def say(self, text: str) -> None:
         """A line that stays, with the minutes since the beginning."""
         seconds = int(time.monotonic() - self._begun)
-        self.console.print(f"[dim]{seconds // 60}:{seconds % 60:02d}[/dim]  {escape(text)}", highlight=False)
+        self.console.print(
+            f"[dim]{seconds // 60}:{seconds % 60:02d}[/dim]  {escape(text)}", highlight=False, soft_wrap=True
+        )
 
     @contextmanager
     def waiting(self) -> Iterator[Callable[[str, str], None]]:
@@ -148,13 +150,22 @@ class Watch:
             while run.active:
                 if time.monotonic() > deadline:
                     raise StoryFailed(f"{run.dag_id} is still {run.state} after {RUN_SECONDS:.0f} s")
-                tell(*_doing(run, self._airflow.tasks(run)))
+                task = _busiest(self._airflow.tasks(run))
+                tell(_doing(run, task), self._how_far(task))
                 time.sleep(POLL_SECONDS)
                 run = self._airflow.run(run.dag_id, run.run_id)
         if run.state != "success":
             raise StoryFailed(self._why(run))
         self._teller.say(f"  {run.dag_id} done in {_seconds(run.started_at, run.ended_at)}")
         return run
+
+    def _how_far(self, task: Task | None) -> str:
+        """For how long a task runs, and the last line of its log."""
+        if task is None or task.state != "running":
+            return ""
+        lines = [line for line in self._airflow.log(task) if line.strip() and not line.startswith(("::", "$"))]
+        last = f" ({lines[-1].strip()[:80]})" if lines else ""
+        return f"for {_seconds(task.started_at, datetime.now(UTC))}{last}"
 
     def _why(self, run: Run) -> str:
         """What a failed run failed on."""
@@ -166,16 +177,19 @@ class Watch:
         return f"{run.dag_id}/{failed[0].task_id} failed: {telling[-1][:300]}"
 
 
-def _doing(run: Run, tasks: list[Task]) -> tuple[str, str]:
-    """What a run is doing now, and for how long."""
+def _busiest(tasks: list[Task]) -> Task | None:
+    """The task to speak of: one that runs, else one that waits."""
     busy = [task for task in tasks if task.state not in (None, "success", "skipped", "removed", "upstream_failed")]
-    if not busy:
-        return f"{run.dag_id} is {run.state}", ""
-    task = min(busy, key=lambda each: (each.state != "running", each.task_id, each.map_index))
+    return min(busy, key=lambda each: (each.state != "running", each.task_id, each.map_index), default=None)
+
+
+def _doing(run: Run, task: Task | None) -> str:
+    """What a run is doing now."""
+    if task is None:
+        return f"{run.dag_id} is {run.state}"
     name = f"{task.task_id} {task.map_index}" if task.map_index >= 0 else task.task_id
     again = f", try {task.try_number}" if task.try_number > 1 else ""
-    since = f"for {_seconds(task.started_at, datetime.now(UTC))}" if task.started_at and task.state == "running" else ""
-    return f"{run.dag_id} · {name} is {(task.state or '').replace('_', ' ')}{again}", since
+    return f"{run.dag_id} · {name} is {(task.state or '').replace('_', ' ')}{again}"
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> str:
