@@ -15,6 +15,8 @@ from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # part of DAG ids, S3 keys and MLflow names
 
+# The names of drift.TESTS; a DAG's parse should not pay for importing that room (a test compares the two).
+Test = Literal["mmd", "ensemble", "ks", "cvm", "lsdd", "classifier", "learned-kernel", "spot-the-diff"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -66,7 +68,7 @@ class TrainPolicy(_Part):
 class DriftPolicy(_Part):
     """When a batch raises an alarm."""
 
-    test: str = Field("mmd", description="`mmd`, `ensemble`, or the name of an alibi-detect detector.")
+    test: Test = Field("mmd", description="`mmd` and `ensemble` are ours, the others alibi-detect's.")
     permutations: Annotated[int, Field(ge=99, le=100_000)] = 999
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="Level of one check; without it, the level follows from false_alarms_per_year."

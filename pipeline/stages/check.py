@@ -152,14 +152,17 @@ def _test(place: Workplace, common: dict[str, Any], champion: ModelVersion, batc
     rows = _sample(len(current), stream.drift)
     policy = decision_policy(stream)
     log.info("testing %d images against %d of the reference", len(rows), len(reference))
-    result = drift.detect(
-        reference.embeddings,
-        current.embeddings[rows],
-        test=stream.drift.test,
-        permutations=policy.needed_permutations,
-        alpha=policy.level,
-        seed=stream.drift.seed,
-    )
+    try:
+        result = drift.detect(
+            reference.embeddings,
+            current.embeddings[rows],
+            test=stream.drift.test,
+            permutations=policy.needed_permutations,
+            alpha=policy.level,
+            seed=stream.drift.seed,
+        )
+    except drift.DriftError as error:
+        raise CheckFailed(f"batch {batch_ids[-1]} of stream {stream.name} cannot be tested: {error}") from None
     decision = drift.decide(result, len(current), policy)
     made = Check(
         model_version=champion.version,

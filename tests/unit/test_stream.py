@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+import drift
 from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
-from pipeline.stream import Stream, load_stream, stream_names
+from pipeline.stream import Stream, Test, load_stream, stream_names
 
 
 def write(folder: Path, content: str, name: str = "coins") -> Path:
@@ -91,6 +93,10 @@ def test_overrides_are_validated_like_the_file() -> None:
 )
 def test_checks_per_year_follow_the_schedule(schedule: str | None, expected: float) -> None:
     assert Stream(name="coins", schedule=schedule).checks_per_year == pytest.approx(expected, rel=0.01)
+
+
+def test_the_tests_that_a_stream_may_choose_are_those_that_exist() -> None:
+    assert set(get_args(Test)) == set(drift.TESTS)
 
 
 def test_every_stream_file_of_the_project_is_valid() -> None:
