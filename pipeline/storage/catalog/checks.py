@@ -1,0 +1,64 @@
+"""What the check reads and writes: batches, their images, drift checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg2.extras import Json
+
+from pipeline.records import Batch, Check, Image
+from pipeline.storage.catalog.statements import Statements, fields
+
+
+class Checks(Statements):
+    """Batches that wait, and what was decided on them."""
+
+    def batch(self, stream: str, batch: int) -> Batch | None:
+        """One batch of a stream."""
+        rows = self._all("check", "batch", stream=stream, batch=batch)
+        return Batch(**rows[0]) if rows else None
+
+    def batches(self, stream: str) -> list[Batch]:
+        """Every batch of a stream, oldest first."""
+        return [Batch(**row) for row in self._all("check", "batches", stream=stream)]
+
+    def unchecked_batches(self, stream: str) -> list[Batch]:
+        """Closed batches that no check has decided on, oldest first; pending ones are among them."""
+        return [Batch(**row) for row in self._all("check", "unchecked_batches", stream=stream)]
+
+    def batch_images(self, stream: str, batches: Sequence[int]) -> list[Image]:
+        """The images of some batches, by id."""
+        return [Image(**row) for row in self._all("check", "batch_images", stream=stream, batches=list(batches))]
+
+    def images(self, stream: str, ids: Sequence[int]) -> list[Image]:
+        """Images by id, in the order of their ids; those that no key leads to any more are left out."""
+        return [Image(**row) for row in self._all("check", "images_by_id", stream=stream, ids=list(ids))]
+
+    def measures(self, stream: str, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Measures of images by id, in the order of their ids."""
+        return self._all("check", "measures", stream=stream, ids=list(ids))
+
+    def record_check(self, check: Check) -> None:
+        """Write a check; one that is there already stays as it is."""
+        values = fields(check, *(name for name in Check.__dataclass_fields__ if name != "created_at"))
+        values |= {"batch_ids": list(check.batch_ids), "reasons": Json(list(check.reasons)), "run": self._run}
+        self._run_sql("check", "insert_check", **values)
+
+    def check(self, check_id: str) -> Check | None:
+        """One check."""
+        rows = self._all("check", "check", id=check_id)
+        return _check(rows[0]) if rows else None
+
+    def checks(self, stream: str | None = None, limit: int = 50) -> list[Check]:
+        """The newest checks of a stream, or of all."""
+        return [_check(row) for row in self._all("check", "checks", stream=stream, limit=limit)]
+
+    def checks_of_batches(self, stream: str, batches: Sequence[int]) -> list[Check]:
+        """Checks that looked at any of these batches, oldest first."""
+        rows = self._all("check", "checks_of_batches", stream=stream, batches=list(batches))
+        return [_check(row) for row in rows]
+
+
+def _check(row: dict[str, Any]) -> Check:
+    return Check(**{**row, "batch_ids": tuple(row["batch_ids"]), "reasons": tuple(row["reasons"])})

@@ -1,0 +1,61 @@
+"""What scoring reads and writes: shards, predictions, failures, completeness."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.records import Image, Prediction
+from pipeline.storage.catalog.statements import NO_LIMIT, Statements, copy_text
+from pipeline.storage.sql import queries
+
+
+class Scoring(Statements):
+    """Images without a prediction, and predictions."""
+
+    def plan_shards(self, stream: str, version: int, size: int, limit: int | None = None) -> list[tuple[int, int, int]]:
+        """Ranges of image ids (first, last, images) that hold at most `size` images without a prediction each."""
+        rows = self._all("score", "plan_shards", stream=stream, version=version, size=size, limit=limit or NO_LIMIT)
+        return [(row["first"], row["last"], row["images"]) for row in rows]
+
+    def shard_images(self, stream: str, version: int, first: int, last: int) -> list[Image]:
+        """Images of a range of ids that the version has not predicted."""
+        rows = self._all("score", "shard_images", stream=stream, version=version, first=first, last=last)
+        return [Image(**row) for row in rows]
+
+    def write_predictions(self, stream: str, version: int, predictions: Sequence[Prediction]) -> int:
+        """Copy predictions into a staging table and add those that are not there; returns how many were new."""
+        block = io.StringIO()
+        for item in predictions:
+            row = (str(item.image_id), item.label, repr(item.confidence), json.dumps(item.top_k))
+            block.write("\t".join(copy_text(value) for value in row) + "\n")
+        with self.transaction(), self._cursor() as cursor:
+            cursor.execute(queries("score")["make_staging"])
+            self._copy("score", "copy_predictions", block)
+            cursor.execute(queries("score")["upsert_predictions"], {"stream": stream, "version": version})
+            written = cursor.rowcount
+            cursor.execute(queries("score")["forgive_failures"], {"version": version})
+        return written
+
+    def record_failures(self, stream: str, version: int, failures: dict[int, str]) -> None:
+        """Note images that could not be scored, with the reason."""
+        with self.transaction():
+            for image_id, reason in failures.items():
+                self._run_sql(
+                    "score", "upsert_failure", image_id=image_id, version=version, stream=stream, reason=reason
+                )
+
+    def completeness(self, stream: str, version: int) -> tuple[int, int, int]:
+        """Live images, predictions by the version, recorded failures."""
+        row = self._one("score", "completeness", stream=stream, version=version)
+        return int(row["images"]), int(row["predictions"]), int(row["failures"])
+
+    def missing_keys(self, stream: str, version: int) -> list[str]:
+        """Keys of up to five images that the version has neither predicted nor failed on."""
+        return [row["key"] for row in self._all("score", "missing_keys", stream=stream, version=version)]
+
+    def predictions_of_batch(self, stream: str, version: int, batch: int) -> list[dict[str, Any]]:
+        """Image id, true label, split and predicted label (None where there is none) of a batch's images."""
+        return self._all("score", "predictions_of_batch", stream=stream, version=version, batch=batch)
