@@ -14,6 +14,7 @@ from pipeline.stages.workplace import Workplace
 LEAST_ACCURACY = 0.85
 LEAST_GAIN = 0.20
 LARGEST_LOSS = 0.03
+ROUNDING = 1e-9  # 0.85 − 0.65 < 0.2 in floating point
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,8 +195,8 @@ def conditions(nights: Sequence[Night], older: tuple[float, float] | None) -> li
         (f"night 3: the check raised an alarm (decision: {third.decision})", third.decision == "alarm"),
         (f"night 3: a new model took over ({_shown(third.champion_before)} → {_shown(third.champion)})", replaced),
         (f"night 3: {reached}", after is not None and after >= LEAST_ACCURACY),
-        (f"night 3: {gained}", gain is not None and gain >= LEAST_GAIN),
-        (f"night 3: {kept}", loss is not None and loss <= LARGEST_LOSS + 1e-9),
+        (f"night 3: {gained}", gain is not None and gain >= LEAST_GAIN - ROUNDING),
+        (f"night 3: {kept}", loss is not None and loss <= LARGEST_LOSS + ROUNDING),
     ]
     for night in nights:
         count = f"{night.predictions_by_champion} of {night.images_in_store}"

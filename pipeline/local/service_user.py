@@ -61,8 +61,8 @@ def service_user(programs: Path, folder: Path) -> ServiceUser:
         if not refusal:
             return user
     raise StackError(
-        f"PostgreSQL does not run as root, and user {NAME!r} cannot reach {folder} ({refusal}): "
-        "run as an ordinary user, or set TIDEMARK_HOME to a folder others can enter"
+        f"PostgreSQL does not run as root, and here user {NAME!r} cannot run it in {folder} ({refusal}): "
+        "run as an ordinary user"
     )
 
 

@@ -123,6 +123,10 @@ def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = l
         StackError: A service did not start; whatever this call had started has been ended again.
     """
     home = settings.home.resolve()
+    if os.pathsep in str(home):
+        raise StackError(
+            f"{home} has a {os.pathsep!r} in its name, which no PATH can hold: set TIDEMARK_HOME to another"
+        )
     for folder in (home, *(home / name for name in ("logs", "run", *TITLES))):
         make_private_folder(folder)
     with _lock(home, progress):
