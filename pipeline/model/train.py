@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.utilities.seed import isolate_rng
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from timm.optim import param_groups_weight_decay
 from torch.utils.data import DataLoader, DistributedSampler
 
-from pipeline.errors import TidemarkError, TrainingFailed, TrainingImpossible
+from pipeline.errors import TrainingFailed, TrainingImpossible
 from pipeline.images.preprocess import Preprocessing
 from pipeline.model.augment import augment, seeded
 from pipeline.model.dataset import Batches, LabelledPixels, as_it_is, stratified_split
 from pipeline.model.network import Deployable, build_network, preprocessing_for
 from pipeline.model.processors import resolve_threads
+from pipeline.model.surroundings import process_state, told_plainly
 from pipeline.stream import ModelPolicy, TrainPolicy
 
 log = logging.getLogger(__name__)
@@ -35,16 +34,6 @@ log = logging.getLogger(__name__)
 MIN_IMAGES = 10  # fewer cannot be split into something to learn from and something to stop by
 WARM_UP = 0.1  # share of all steps over which the learning rate rises
 VALIDATION_BATCH = 256
-
-# Of third parties, about matters that are as they should be here: data comes from memory, so no workers; the recipe may
-# ask for the CPU; small data sets have few steps.
-EXPECTED_WARNINGS = (
-    r".*does not have many workers.*",
-    r".*GPU available but not used.*",
-    r".*The number of training batches.*is smaller than the logging interval.*",
-    r".*LeafSpec.* is deprecated.*",
-    r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,13 +103,14 @@ def train(
         TrainingImpossible: There are too few images, or all are of one class.
         TrainingFailed: The loss is not a number any more, or memory or disk are full.
         ConfigurationError: The architecture, its weights or the size do not work.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came.
     """
     _require_data(data, classes, model_policy)
     began = time.monotonic()
     checkpoints = work_dir / "checkpoints"
     shutil.rmtree(checkpoints, ignore_errors=True)
     try:
-        with _process_state(resolve_threads(train_policy.threads)), _told_plainly(model_policy, train_policy, work_dir):
+        with process_state(resolve_threads(train_policy.threads)), told_plainly(model_policy, train_policy, work_dir):
             pl.seed_everything(train_policy.seed, verbose=False)
             return _fit(data, tuple(classes), model_policy, train_policy, checkpoints, on_epoch, began)
     finally:
@@ -164,11 +154,17 @@ def _fit(
         num_sanity_val_steps=0,
     )
     learner = _Learner(network, policy)
-    trainer.fit(
-        learner,
-        _loader(data, training, policy.batch_size, policy.seed),
-        _loader(data, validation, VALIDATION_BATCH, None),
-    )
+    try:
+        trainer.fit(
+            learner,
+            _loader(data, training, policy.batch_size, policy.seed),
+            _loader(data, validation, VALIDATION_BATCH, None),
+        )
+    except SystemExit as error:
+        # Lightning makes exits of Ctrl-C and SIGTERM, the latter even with status 0, as if all had ended well.
+        if isinstance(error, SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     learner.load_state_dict(state)
     return Trained(
@@ -292,51 +288,3 @@ def _require_data(data: LabelledPixels, classes: Sequence[str], policy: ModelPol
             f"all {len(data)} labelled training images are of class {classes[present[0]]!r}: "
             "add labelled images of a second class"
         )
-
-
-@contextlib.contextmanager
-def _process_state(threads: int) -> Iterator[None]:
-    """Threads, random numbers, determinism, Lightning's log and warnings as training needs them, and back again."""
-    logger = logging.getLogger("lightning.pytorch")
-    level, before = logger.level, torch.get_num_threads()
-    deterministic, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    logger.setLevel(logging.ERROR)
-    torch.set_num_threads(threads)
-    try:
-        with isolate_rng(), warnings.catch_warnings():
-            for pattern in EXPECTED_WARNINGS:
-                warnings.filterwarnings("ignore", message=pattern)
-            yield
-    finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.set_num_threads(before)
-        logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _told_plainly(model_policy: ModelPolicy, policy: TrainPolicy, work_dir: Path) -> Iterator[None]:
-    """Turn what a machine without memory or disk space raises into a sentence."""
-    too_large = (
-        f"out of memory with {policy.batch_size} images of {model_policy.image_size} pixels a batch: lower "
-        "train.batch_size or model.image_size, or take a smaller model.architecture"
-    )
-    try:
-        yield
-    except TidemarkError:
-        raise
-    except (MemoryError, torch.OutOfMemoryError):
-        raise TrainingFailed(too_large) from None
-    except OSError as error:
-        raise TrainingFailed(
-            f"checkpoints cannot be written under {work_dir} ({error.strerror or error}): make room there"
-        ) from None
-    except RuntimeError as error:
-        text = str(error)
-        if "can't allocate memory" in text or "out of memory" in text:
-            raise TrainingFailed(too_large) from None
-        if "PytorchStreamWriter" in text:
-            raise TrainingFailed(f"checkpoints cannot be written under {work_dir}: make room there") from None
-        raise

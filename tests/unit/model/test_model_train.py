@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,19 @@ def test_whoever_listens_can_end_the_training(digits: Digits, tmp_path: Path) ->
 
     with pytest.raises(LookupError):
         train(some(digits, 60), CLASSES, MODEL, TRAIN, work_dir=tmp_path, on_epoch=listen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_training_as_an_interruption(digits: Digits, tmp_path: Path, number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def listen(report: EpochReport) -> None:
+        os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(some(digits, 60), CLASSES, MODEL, TRAIN, work_dir=tmp_path, on_epoch=listen)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_one_class_only_says_what_to_add(digits: Digits, tmp_path: Path) -> None:
