@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch  # noqa: TID253 - only functions that train import this module
+import torch
 import torch.nn.functional as F  # noqa: N812, TID253 - its usual name
 
 from pipeline.stream import TrainPolicy

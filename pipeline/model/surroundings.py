@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch  # noqa: TID253 - only functions that train import this module
-from lightning.pytorch.utilities.seed import isolate_rng  # noqa: TID253
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from pipeline.errors import TidemarkError, TrainingFailed
 from pipeline.stream import ModelPolicy, TrainPolicy
