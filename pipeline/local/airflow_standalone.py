@@ -91,6 +91,7 @@ def service(
         environment={
             **{f"AIRFLOW__{name}": value for name, value in settings.items()},
             **pipeline_environment,
+            "AIRFLOW_CONFIG": str(folder / "airflow.cfg"),  # not that of another Airflow of the same user
             "AIRFLOW_HOME": str(folder),
             "DO_NOT_TRACK": "true",
             "NO_COLOR": "1",

@@ -45,7 +45,8 @@ def run_demo(settings: Settings) -> dict[str, Any]:
         StackError: The embedded stack does not start.
     """
     load_stream(settings.streams, STREAM)  # before minutes are spent on the stack
-    teller = Teller(Console(file=sys.stderr))
+    # Where it is not a terminal that says how wide it is, the table must not be squeezed into 80 columns.
+    teller = Teller(Console(file=sys.stderr, width=None if sys.stderr.isatty() else 120))
     begun = time.monotonic()
     teller.say("starting the embedded stack")
     status = stack.up(settings, progress=lambda line: teller.say(f"  {line}"))
@@ -113,12 +114,15 @@ def _tell(console: Console, nights: Sequence[Night], status: stack.StackStatus, 
             f"{night.champion_before or 'none'} → {night.champion or 'none'}",
             _shown(night.before),
             _shown(night.after),
-            f"{night.predictions} new, {night.predictions_by_champion} in all",
+            f"{night.predictions} + {night.predictions_by_champion - night.predictions}",
         )
     console.print()
     console.print(table)
     console.print(
-        "Accuracy: on all images of the night, in brackets on its holdout, which no training sees.\n", highlight=False
+        "Accuracy of the champion of the evening and of the morning on all images of the night,", highlight=False
+    )
+    console.print(
+        "in brackets on its holdout, which no training sees. Predictions: new ones + those kept.\n", highlight=False
     )
     if status.login:
         console.print(f"Airflow   {status.login.url}   user {status.login.user}   password {status.login.password}",

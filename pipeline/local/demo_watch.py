@@ -18,6 +18,7 @@ POLL_SECONDS = 2.0
 REPEAT_SECONDS = 15.0  # how often a line repeats where nothing changes, without a terminal
 FOLLOW_SECONDS = 180.0  # within this time a DAG follows its asset
 RUN_SECONDS = 1800.0
+NOISE = ("::", "$", "Worker startup", "Filling up", "Could not read served logs", "DAG bundles")  # of Airflow's lines
 
 
 @dataclass
@@ -163,7 +164,7 @@ class Watch:
         """For how long a task runs, and the last line of its log."""
         if task is None or task.state != "running":
             return ""
-        lines = [line for line in self._airflow.log(task) if line.strip() and not line.startswith(("::", "$"))]
+        lines = [line for line in self._airflow.log(task) if line.strip() and not line.startswith(NOISE)]
         last = f" ({lines[-1].strip()[:80]})" if lines else ""
         return f"for {_seconds(task.started_at, datetime.now(UTC))}{last}"
 

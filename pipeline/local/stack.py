@@ -129,7 +129,7 @@ def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = l
         )
     for folder in (home, *(home / name for name in ("logs", "run", *TITLES))):
         make_private_folder(folder)
-    with _lock(home, progress):
+    with _readable(home), _lock(home, progress):
         credentials = Credentials.of(home)
         if ports is None:
             ports = Ports.from_environment(_recorded_ports(home))
@@ -173,7 +173,7 @@ def down(settings: Settings, *, progress: Progress = log.info) -> DownReport:
     """
     home = settings.home.resolve()
     ended: dict[str, int] = {}
-    with _lock(home, progress) if home.is_dir() else contextlib.nullcontext():
+    with _readable(home), _lock(home, progress) if home.is_dir() else contextlib.nullcontext():
         with contextlib.suppress(FileNotFoundError):
             (home / ENVIRONMENT_FILE).unlink()  # first: from now on commands say that the stack is down
         for name in ENDINGS:
@@ -355,6 +355,22 @@ def _undo(home: Path, progress: Progress) -> Iterator[list[str]]:
             progress(f"{TITLES[name]}: ending it again")
             end(home, name)
         raise
+
+
+@contextlib.contextmanager
+def _readable(home: Path) -> Iterator[None]:
+    """Turn a refusal by the file system into words.
+
+    Raises:
+        StackError: Another user owns the stack, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or home
+        raise StackError(
+            f"{where}: {error.strerror or error}: run as the user who started the stack, on a disk with free space"
+        ) from None
 
 
 @contextlib.contextmanager

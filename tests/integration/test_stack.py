@@ -124,6 +124,25 @@ def test_up_again_changes_nothing_and_is_quick(running: stack.StackStatus, setti
     assert time.monotonic() - begun < 20
 
 
+def test_airflow_is_driven_over_its_api(running: stack.StackStatus, home: Path) -> None:
+    here = found(home)
+    with AirflowClient.of(here) as airflow:
+        run = airflow.trigger("letters_score")
+        assert run.active
+        assert [each.run_id for each in airflow.runs(["letters_score", "letters_retrain"])] == [run.run_id]
+        airflow.end(run)
+        wait_until(lambda: not airflow.run(run.dag_id, run.run_id).active)
+        assert {task.task_id for task in airflow.tasks(run)} == {"plan", "shard", "finish"}
+        with pytest.raises(StackError, match=r"Airflow refuses POST /dags/nothing_ingest/dagRuns \(404\)") as caught:
+            airflow.trigger("nothing_ingest")
+        assert "\n" not in str(caught.value)
+    assert here.airflow_url is not None
+    with AirflowClient(here.airflow_url, "wrong") as stranger, pytest.raises(StackError, match="refuses"):
+        stranger.dags()
+    with AirflowClient("http://127.0.0.1:9", "x") as nobody, pytest.raises(StackError, match="does not answer"):
+        nobody.dags()
+
+
 @pytest.mark.parametrize("name", ["s3", "mlflow", "airflow", "postgres"])
 def test_up_mends_what_was_killed_and_nothing_is_lost(
     name: str, running: stack.StackStatus, settings: Settings, ports: Ports, home: Path
