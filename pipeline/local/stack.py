@@ -7,109 +7,45 @@ import fcntl
 import json
 import logging
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
-
-import psutil
+from typing import Any
 
 from pipeline.errors import StackError
 from pipeline.local import airflow_standalone, mlflow_server, postgres, processes, s3
 from pipeline.local.credentials import Credentials
+from pipeline.local.lifecycle import ENDINGS, TITLES, Progress, await_all, end, launch, undo
 from pipeline.local.ports import HOST, Ports, require_free
 from pipeline.local.private_files import make_private_folder, write_private_json
 from pipeline.local.service import Service
+from pipeline.local.stack_status import DownReport, Login, ServiceStatus, StackStatus, memory, service_status
 from pipeline.settings import ENVIRONMENT_FILE, Settings
 from pipeline.storage.catalog import migrate
 from pipeline.storage.objects import ObjectStore
 
+__all__ = [
+    "TITLES",
+    "DownReport",
+    "Login",
+    "ServiceStatus",
+    "StackStatus",
+    "await_all",
+    "down",
+    "embedded_settings",
+    "end",
+    "environment_of",
+    "launch",
+    "memory",
+    "settings_of",
+    "status",
+    "up",
+]
+
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str], None]
 PROJECT = Path(__file__).resolve().parents[2]
 LOCK_SECONDS = 300.0
-
-TITLES: Mapping[str, str] = {"postgres": "PostgreSQL", "s3": "S3", "mlflow": "MLflow", "airflow": "Airflow"}
-
-# How each is ended: first signal, whether to all of its processes at once, and the seconds before it is killed.
-# PostgreSQL's SIGINT is "fast": it ends connections and writes a checkpoint. `airflow standalone` does not end its
-# children when it is terminated.
-ENDINGS: Mapping[str, tuple[signal.Signals, bool, float]] = {
-    "airflow": (signal.SIGTERM, True, 15.0),
-    "mlflow": (signal.SIGTERM, True, 10.0),
-    "s3": (signal.SIGTERM, False, 10.0),
-    "postgres": (signal.SIGINT, False, 30.0),
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServiceStatus:
-    """One server, as it is now. ``damaged``: it runs, but some of its parts died, or it does not answer."""
-
-    name: str
-    title: str
-    state: Literal["running", "damaged", "stopped"]
-    address: str | None
-    pid: int | None
-    since: datetime | None
-    memory_bytes: int | None  # proportional share: pages shared by processes are counted once
-    log: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "since": self.since.isoformat() if self.since else None}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Login:
-    """How a person gets into Airflow."""
-
-    url: str
-    user: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StackStatus:
-    """The stack, as it is now."""
-
-    home: str
-    services: tuple[ServiceStatus, ...]
-    login: Login | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether everything runs."""
-        return all(each.state == "running" for each in self.services)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "home": self.home,
-            "running": self.running,
-            "services": [each.to_dict() for each in self.services],
-            "login": asdict(self.login) if self.login else None,
-        }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DownReport:
-    """What `down` ended: service → number of its processes."""
-
-    home: str
-    ended: Mapping[str, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        services = [
-            {"name": name, "title": title, "state": "ended" if name in self.ended else "stopped"}
-            for name, title in TITLES.items()
-        ]
-        return {"home": self.home, "ended": dict(self.ended), "services": services}
 
 
 def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = log.info) -> StackStatus:
@@ -134,7 +70,7 @@ def up(settings: Settings, *, ports: Ports | None = None, progress: Progress = l
         if ports is None:
             ports = Ports.from_environment(_recorded_ports(home))
         environment = environment_of(home, ports, credentials, settings)
-        with _undo(home, progress) as started:
+        with undo(home, progress) as started:
             for name in TITLES:
                 if processes.running(home, name) is None:
                     end(home, name)  # what a killed server left behind, before it holds a port
@@ -187,50 +123,11 @@ def down(settings: Settings, *, progress: Progress = log.info) -> DownReport:
 def status(settings: Settings, *, with_login: bool = False) -> StackStatus:
     """What runs, where, and since when. Nothing is changed."""
     home = settings.home.resolve()
-    services = {name: _service_status(home, name) for name in TITLES}
+    services = {name: service_status(home, name) for name in TITLES}
     password = airflow_standalone.read_password(home) if with_login else None
     url = services["airflow"].address
     login = Login(url=url, user=airflow_standalone.USER, password=password) if url and password else None
     return StackStatus(home=str(home), services=tuple(services.values()), login=login)
-
-
-def launch(services: Sequence[Service], home: Path, progress: Progress, started: list[str]) -> None:
-    """Start servers, all at once; the name of each is added to `started` before it runs."""
-    for each in services:
-        progress(f"{each.title}: starting on port {each.port}")
-        started.append(each.name)
-        end(home, each.name)
-        if each.log.exists():
-            each.log.replace(each.log.with_suffix(".previous.log"))
-        processes.start(each, home)
-
-
-def await_all(services: Sequence[Service], home: Path) -> None:
-    """Wait until each of the servers answers.
-
-    Raises:
-        StackError: One has ended or does not answer in time; the message has its log's telling line.
-    """
-    begun = time.monotonic()
-    waiting = list(services)
-    while waiting:
-        for each in list(waiting):
-            alive = processes.running(home, each.name) is not None
-            if alive and each.answers():
-                waiting.remove(each)
-            elif not alive:
-                raise StackError(f"{each.title} ended while it started: {_telling(each.log)} (see {each.log})")
-            elif time.monotonic() - begun > each.start_seconds:
-                seconds = f"{each.start_seconds:.0f} s"
-                raise StackError(f"{each.title} did not answer within {seconds}: {_telling(each.log)} (see {each.log})")
-        if waiting:
-            time.sleep(0.1)
-
-
-def end(home: Path, name: str) -> int:
-    """End one server and its leftovers; the number of processes there were."""
-    first, whole_group, seconds = ENDINGS[name]
-    return processes.stop(home, name, first=first, whole_group=whole_group, seconds=seconds)
 
 
 def environment_of(home: Path, ports: Ports, credentials: Credentials, settings: Settings) -> dict[str, str]:
@@ -292,69 +189,9 @@ def _is_ours(home: Path, name: str, port: int) -> bool:
     return record is not None and record.port == port
 
 
-def _service_status(home: Path, name: str) -> ServiceStatus:
-    record = processes.running(home, name)
-    log = str(home / "logs" / f"{name}.log")
-    if record is None:
-        return ServiceStatus(
-            name=name,
-            title=TITLES[name],
-            state="stopped",
-            address=None,
-            pid=None,
-            since=None,
-            memory_bytes=None,
-            log=log,
-        )
-    scheme = "postgresql" if name == "postgres" else "http"
-    return ServiceStatus(
-        name=name,
-        title=TITLES[name],
-        state="running" if _serves(name, record) else "damaged",
-        address=f"{scheme}://{HOST}:{record.port}",
-        pid=record.pid,
-        since=datetime.fromtimestamp(int(record.started), tz=UTC),
-        memory_bytes=memory(home, name),
-        log=log,
-    )
-
-
-def _serves(name: str, record: processes.Record) -> bool:
-    if name == "postgres":
-        return postgres.answers(record.port)
-    if name == "s3":
-        return s3.answers(record.port)
-    if name == "mlflow":
-        return mlflow_server.answers(record.port)
-    return airflow_standalone.intact(record.pid) and airflow_standalone.answers(record.port)
-
-
-def memory(home: Path, name: str) -> int:
-    """Memory of all processes of one server in bytes: the sum of their proportional shares."""
-    total = 0
-    for process in processes.members(home, name):
-        with contextlib.suppress(psutil.Error):
-            full = process.memory_full_info()
-            total += int(getattr(full, "pss", 0) or full.rss)
-    return total
-
-
 def _recorded_ports(home: Path) -> Ports:
     records = {name: processes.running(home, name) for name in TITLES}
     return Ports(**{name: record.port for name, record in records.items() if record is not None})
-
-
-@contextlib.contextmanager
-def _undo(home: Path, progress: Progress) -> Iterator[list[str]]:
-    """End what was started inside, if anything goes wrong there, Ctrl-C included."""
-    started: list[str] = []
-    try:
-        yield started
-    except BaseException:
-        for name in reversed(started):
-            progress(f"{TITLES[name]}: ending it again")
-            end(home, name)
-        raise
 
 
 @contextlib.contextmanager
@@ -400,13 +237,3 @@ def _lock(home: Path, progress: Progress) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _telling(log: Path) -> str:
-    """The line of a log that says most about a failure."""
-    lines = list(processes.telling_lines(log))[:400]
-    for words in (("FATAL", "PANIC", "CRITICAL"), ("Error:", "ERROR", "Exception:", "Failed", "error:")):
-        for line in lines:
-            if any(word in line for word in words):
-                return line[:300]
-    return lines[0][:300] if lines else "its log is empty"
