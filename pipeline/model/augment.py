@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812, TID253 - its usual name
+import torch.nn.functional as F  # noqa: N812 - its usual name
 
 from pipeline.stream import TrainPolicy
 
