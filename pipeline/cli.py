@@ -247,7 +247,7 @@ def down(as_json: Json = False, debug: Debug = False) -> None:
 
         return stop(settings).to_dict()
 
-    _run(run, console.show_stack, as_json=as_json, debug=debug)
+    _run(run, console.show_ended, as_json=as_json, debug=debug)
 
 
 @app.command()
@@ -290,6 +290,8 @@ def demo(as_json: Json = False, debug: Debug = False) -> None:
     def run(settings: Settings) -> Any:
         from pipeline.local.demo import run_demo
 
+        if not debug:
+            logging.getLogger("pipeline").setLevel(logging.WARNING)  # the demo tells its story itself
         return run_demo(settings)
 
     _run(run, console.show_demo, as_json=as_json, debug=debug)

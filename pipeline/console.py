@@ -7,7 +7,9 @@ import sys
 import warnings
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 # Libraries that speak at length of what only their developers want to know.
@@ -31,46 +33,70 @@ def set_up_logging(*, debug: bool) -> None:
 
 def show_result(result: dict[str, Any]) -> None:
     """A small result as two columns."""
-    table = Table(show_header=False, box=None)
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for key, value in result.items():
-        if key in {"stage", "shards", "checks"}:
+        if key == "stage" or key in {"shards", "checks"} and isinstance(value, list):
             continue
-        shown = "; ".join(str(item) for item in value) if isinstance(value, list) else "–" if value is None else value
+        shown = "\n".join(str(item) for item in value) if isinstance(value, list) else "–" if value is None else value
         table.add_row(key.replace("_", " "), _text(shown))
-    Console().print(table)
+    _stdout().print(table)
 
 
 def show_models(result: dict[str, Any]) -> None:
     """Model versions, one a row."""
-    table = Table("version", "alias", "created", "reason", "gate", "accuracy new", "accuracy old", "in charge since")
+    table = Table(box=SIMPLE)
+    for name in ("version", "alias", "created", "reason", "gate", "accuracy new", "old", "in charge since"):
+        table.add_column(name, overflow="fold")
     for model in result["models"]:
         table.add_row(
             str(model["version"]),
             ", ".join(model["aliases"]),
-            model["created"],
+            _minute(model["created"]),
             _text(model["reason"]),
             model["gate"] or "–",
             _share(model["accuracy_new"]),
             _share(model["accuracy_old"]),
-            ", ".join(model["in_charge_since"]) or "–",
+            ", ".join(_minute(time) for time in model["in_charge_since"]) or "–",
         )
-    Console().print(table if result["models"] else f"stream {result['stream']} has no model yet")
+    _stdout().print(table if result["models"] else f"stream {result['stream']} has no model yet")
 
 
 def show_stack(result: dict[str, Any]) -> None:
     """The four services, and how to log in."""
-    table = Table("service", "state", "where", "since", "process")
-    for service in result.get("services", []):
-        table.add_row(*(_text(service.get(key) or "–") for key in ("title", "state", "address", "since", "pid")))
-    console = Console()
+    table = Table(box=SIMPLE)
+    for name in ("service", "state", "where", "since", "process"):
+        table.add_column(name, overflow="fold")
+    for service in result["services"]:
+        row = {**service, "since": _minute(service["since"]) if service.get("since") else None}
+        table.add_row(*(_text(row.get(key) or "–") for key in ("title", "state", "address", "since", "pid")))
+    console = _stdout()
     console.print(table)
     login = result.get("login")
     if login:
-        console.print(f"Airflow: {login['url']}  user {login['user']}  password {login['password']}", markup=False)
+        line = f"Airflow  {login['url']}  user {login['user']}  password {login['password']}"
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def show_ended(result: dict[str, Any]) -> None:
+    """What `tidemark down` did, in one line."""
+    ended = [service["title"] for service in result["services"] if service["state"] == "ended"]
+    _stdout().print(f"ended {', '.join(ended)}; the data stays" if ended else "nothing was running")
 
 
 def show_demo(result: dict[str, Any]) -> None:
     """The demo has printed its story already; its exit status says whether it happened."""
+
+
+def _stdout() -> Console:
+    """As wide as the terminal; wide enough for a table where there is none."""
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
+def _minute(time: str) -> str:
+    """``2026-11-21T05:30:37+00:00`` → ``2026-11-21 05:30``."""
+    return time[:16].replace("T", " ")
 
 
 def _share(value: float | None) -> str:
@@ -79,6 +105,4 @@ def _share(value: float | None) -> str:
 
 def _text(value: Any) -> str:
     """Text that rich does not take for markup: reasons and keys come from outside."""
-    from rich.markup import escape
-
     return escape(str(value))

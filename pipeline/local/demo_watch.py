@@ -164,7 +164,7 @@ class Watch:
         """For how long a task runs, and the last line of its log."""
         if task is None or task.state != "running":
             return ""
-        lines = [line for line in self._airflow.log(task) if line.strip() and not line.startswith(NOISE)]
+        lines = [line for line in self._airflow.log(task) if line.strip() and not _is_noise(line)]
         last = f" ({lines[-1].strip()[:80]})" if lines else ""
         return f"for {_seconds(task.started_at, datetime.now(UTC))}{last}"
 
@@ -191,6 +191,11 @@ def _doing(run: Run, task: Task | None) -> str:
     name = f"{task.task_id} {task.map_index}" if task.map_index >= 0 else task.task_id
     again = f", try {task.try_number}" if task.try_number > 1 else ""
     return f"{run.dag_id} · {name} is {(task.state or '').replace('_', ' ')}{again}"
+
+
+def _is_noise(line: str) -> bool:
+    """Whether a line of a task's log is Airflow's own: about itself, or a library's warning."""
+    return line.startswith(NOISE) or "deprecated" in line
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> str:
