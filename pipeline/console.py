@@ -37,7 +37,7 @@ def show_result(result: dict[str, Any]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in result.items():
-        if key == "stage" or key in {"shards", "checks"} and isinstance(value, list):
+        if key == "stage" or (key in {"shards", "checks"} and isinstance(value, list)):
             continue
         shown = "\n".join(str(item) for item in value) if isinstance(value, list) else "–" if value is None else value
         table.add_row(key.replace("_", " "), _text(shown))
