@@ -12,8 +12,9 @@ DOC = """
 Trains a challenger for stream **STREAM** and promotes it if it deserves it.
 
 Follows the asset `tidemark/STREAM/alarm`. It trains on a snapshot of the labelled images, exports the model, judges
-challenger and champion on the same holdout images, and lets the gate decide. A promotion freezes the new reference and
-hands over `tidemark/STREAM/champion`, and the whole store is scored anew; otherwise the champion stays.
+challenger and champion on the same holdout images, and lets the gate decide. A promotion freezes the new reference;
+otherwise the champion stays. Either way it is settled who is in charge: the asset `tidemark/STREAM/champion` is handed
+over, and whatever has no prediction by the champion is scored.
 
 **When it fails:** the champion stays in charge. The last line of the task's log says what to do; then run it again.
 By hand: `tidemark retrain STREAM`; what was decided and why: `tidemark models STREAM`.
@@ -56,6 +57,6 @@ for source in sources():
             outlets=[champion(source.name)],
             result=retrain.output,
             field="outcome",
-            wanted=["promoted"],
+            wanted=["promoted", "rejected", "unchanged"],
             carry=["version"],
         )

@@ -50,7 +50,11 @@ for source in sources():
             task_id="finish",
             stage="score",
             stream=source.name,
-            options={"finish": True, "model": XComArg(plan, key="model")},
+            options={
+                "finish": True,
+                "model": XComArg(plan, key="model"),
+                "up_to": XComArg(plan, key="up_to"),
+            },
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,  # also when there was nothing to score
         )
         shards >> finish

@@ -136,6 +136,7 @@ def score(
     shard: Annotated[str | None, typer.Option(metavar="FIRST-LAST", help="Only one shard of a plan.")] = None,
     finish: Annotated[bool, typer.Option("--finish", help="Only prove that nothing is missing.")] = False,
     model: Annotated[int | None, typer.Option(help="Model version that the plan named.")] = None,
+    up_to: Annotated[int | None, typer.Option(help="With --finish: the last image that the plan was for.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -150,7 +151,7 @@ def score(
         if shard is None and not finish:
             return stage.score(place, limit)
         version = model if model is not None else place.registry.require_champion(stream).version
-        return stage.finish(place, version) if shard is None else stage.score_shard(place, shard, version)
+        return stage.finish(place, version, up_to) if shard is None else stage.score_shard(place, shard, version)
 
     _stage(stream, work, as_json=as_json, debug=debug)
 
@@ -326,6 +327,7 @@ def _raise(text: str) -> NoReturn:
 
 def _terminated(signum: int, frame: Any) -> None:
     """SIGTERM ends a stage as Ctrl-C does: locks, temporary files and child processes are cleaned up on the way."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the cleaning up
     raise KeyboardInterrupt
 
 

@@ -104,6 +104,16 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Completeness:
+    """How far a version has come with a stream's images: images = predictions + failures + missing."""
+
+    images: int
+    predictions: int
+    failures: int
+    missing: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVersion:
     """One version of a stream's model in the registry."""
 

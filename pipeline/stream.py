@@ -21,6 +21,9 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
+RECIPE = ("model", "train")  # the parts of a stream that a run may override
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -148,8 +151,8 @@ class Stream(_Part):
     def _coherent(self) -> Stream:
         if self.classes is not None and (len(set(self.classes)) != len(self.classes) or len(self.classes) < 2):
             raise ValueError("classes: name at least two classes, each once")
-        if self.prefix.startswith("/"):
-            raise ValueError("prefix: an S3 prefix does not start with `/`")
+        if self.prefix.startswith("/") or (self.prefix and not self.prefix.endswith("/")):
+            raise ValueError("prefix: an S3 prefix does not start with `/` and ends with one, such as `scans/new/`")
         return self
 
     @property
@@ -165,13 +168,20 @@ class Stream(_Part):
         return steps * 365.25 * 86_400 / (last - first)
 
     def with_overrides(self, overrides: dict[str, Any]) -> Stream:
-        """The same stream with some values replaced: ``{"train.epochs": 3}`` or nested mappings.
+        """The same stream with another recipe: ``{"train.epochs": 3}`` or nested mappings.
+
+        Only the recipe can be replaced for one run; what is let in, who may take over and which stream it is stay.
 
         Raises:
-            StreamInvalid: A key is unknown or a value is not allowed.
+            StreamInvalid: A key is unknown, not part of the recipe, or a value is not allowed.
         """
         content = self.model_dump()
         for dotted, value in overrides.items():
+            if dotted.split(".")[0] not in RECIPE:
+                allowed = ", ".join(f"{part}.{key}" for part in RECIPE for key in _keys(_model_of(Stream, part)))
+                raise StreamInvalid(
+                    f"an override of stream {self.name}: `{dotted}` is no part of the recipe; {allowed}"
+                )
             _set(content, dotted.split("."), value, self.name)
         return _validate(content, self.name, f"an override of stream {self.name}")
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from pipeline.errors import StoryFailed
-from pipeline.records import Check
+from pipeline.records import Check, Completeness
 from pipeline.stages.workplace import Workplace
 
 # The story's promises: see README, "The demo".
@@ -103,7 +103,12 @@ def measure(place: Workplace, night: int, evening: Evening, seconds: float) -> N
     check = last_check(place, tuple(batch.id for batch in batches), night)
     champion = place.registry.champion(name)
     version = champion.version if champion else None
-    images, predicted, failures = place.catalog.completeness(name, version) if version else (0, 0, 0)
+    found = (
+        place.catalog.completeness(name, version)
+        if version
+        else Completeness(images=0, predictions=0, failures=0, missing=0)
+    )
+    images, predicted, failures = found.images, found.predictions, found.failures
     url = place.settings.airflow_url
     return Night(
         night=night,
@@ -209,7 +214,7 @@ def _predictions(place: Workplace) -> dict[int, int]:
     """Model version → its predictions."""
     name = place.stream.name
     return {
-        version.version: place.catalog.completeness(name, version.version)[1]
+        version.version: place.catalog.completeness(name, version.version).predictions
         for version in place.registry.versions(name)
     }
 

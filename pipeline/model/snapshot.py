@@ -49,6 +49,12 @@ class Snapshot:
             digest.update(json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
         return digest.hexdigest()
 
+    @cached_property
+    def lesson(self) -> str:
+        """SHA-256 of what training depends on, hexadecimal: an image that got another key is nothing new to learn."""
+        rows = sorted((image.sha256, image.label or "", image.split) for image in self.images)
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Every label, sorted."""

@@ -27,6 +27,11 @@ def freeze_reference(place: Workplace, version: ModelVersion) -> Reference:
     images = require_reference_images(place)
     classifier = Classifier(place.registry.model_file(version), stream.score.threads)
     embedded = embed(place, classifier, images, "freezing the reference")
+    if len(embedded) < stream.reference.min_images:  # it can never be written again
+        raise TrainingImpossible(
+            f"only {len(embedded)} of {len(images)} holdout images of stream {stream.name} can be read, a reference "
+            f"needs {stream.reference.min_images}: bring them back, then run `tidemark retrain {stream.name}`"
+        )
     batches = {image.id: image.batch_id for image in images}
     reference = Reference(
         image_ids=embedded.image_ids,

@@ -37,21 +37,26 @@ def ingest(place: Workplace, limit: int | None = None) -> dict[str, Any]:
     with place.catalog.lock("ingest", stream.name):
         log.info("listing %s/%s", place.store.image_bucket, stream.prefix)
         listed = place.catalog.load_listing(place.store.list_images(stream.prefix))
-        if listed == 0 and place.catalog.summary(stream.name)["keys"] == 0:
+        if listed == 0:
+            known = place.catalog.summary(stream.name)["keys"]
+            before = f", though {known} objects lay there before" if known else ""
             raise EmptyPrefix(
-                f"nothing lies under {place.store.image_bucket}/{stream.prefix}: upload images there "
+                f"nothing lies under {place.store.image_bucket}/{stream.prefix}{before}: upload images there "
                 f"(`tidemark push {stream.name} FOLDER`) or correct `prefix` in streams/{stream.name}.yaml"
             )
+        gone = place.catalog.mark_gone(stream.name)
+        if gone:
+            log.info("%d objects have gone from the store", gone)
         new = place.catalog.count_new(stream.name, limit)
         log.info("%d objects listed, %d of them new or changed", listed, new)
         batch = None
         if new or place.catalog.has_open_batch(stream.name):
             batch = place.catalog.open_batch(stream.name)
             _take_in(place, batch, new, limit)
-            accepted, quarantined = _close(place, batch)
-            if accepted == quarantined == 0:
-                place.catalog.drop_empty_batch(batch)
-                batch = None
+            if place.catalog.drop_empty_batch(batch):
+                batch, accepted, quarantined = None, 0, 0
+            else:
+                accepted, quarantined = _close(place, batch)
         else:
             accepted = quarantined = 0
         unchecked = len(place.catalog.unchecked_batches(stream.name))
@@ -66,6 +71,7 @@ def ingest(place: Workplace, limit: int | None = None) -> dict[str, Any]:
         "listed": listed,
         "accepted": accepted,
         "quarantined": quarantined,
+        "gone": gone,
         "unchecked": unchecked,
     }
 
@@ -149,12 +155,10 @@ def split_of(sha256: str, holdout_share: float) -> Split:
 
 
 def _close(place: Workplace, batch: int) -> tuple[int, int]:
-    accepted, quarantined = place.catalog.batch_counts(batch)
-    if accepted or quarantined:
-        lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) for row in place.catalog.batch_manifest(batch)]
-        data = ("\n".join(lines) + "\n").encode()
-        # Named by content: a run that died between this file and the batch's end must not leave an old list behind.
-        key = keys.batch_manifest(place.stream.name, batch, hashlib.sha256(data).hexdigest())
-        place.store.put_artifact(key, data, "application/x-ndjson")
-        place.catalog.close_batch(batch, key)
-    return accepted, quarantined
+    lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in place.catalog.batch_manifest(batch)]
+    data = "".join(lines).encode()
+    # Named by content: a run that died between this file and the batch's end must not leave an old list behind.
+    key = keys.batch_manifest(place.stream.name, batch, hashlib.sha256(data).hexdigest())
+    place.store.put_artifact(key, data, "application/x-ndjson")
+    place.catalog.close_batch(batch, key)
+    return place.catalog.batch_counts(batch)

@@ -17,7 +17,7 @@ def stream_status(place: Workplace) -> dict[str, Any]:
     champion = place.registry.champion(name)
     newest = place.catalog.checks(name, limit=1)
     counts = place.catalog.summary(name)
-    predictions = place.catalog.completeness(name, champion.version)[1] if champion else 0
+    predictions = place.catalog.completeness(name, champion.version).predictions if champion else 0
     return {
         "stream": name,
         **counts,
@@ -32,7 +32,11 @@ def stream_status(place: Workplace) -> dict[str, Any]:
 def models(place: Workplace) -> list[dict[str, Any]]:
     """Every version of a stream's model: what it came of, how it was judged, when it was in charge."""
     name = place.stream.name
-    by_version = {item.model_version: item for item in place.catalog.retrainings(name) if item.model_version}
+    by_version = {
+        item.model_version: item
+        for item in place.catalog.retrainings(name)
+        if item.model_version and item.status != "unchanged"
+    }
     charges: dict[int, list[str]] = {}
     for row in place.catalog.promotions(name):
         charges.setdefault(row["model_version"], []).append(row["done_at"].isoformat(timespec="seconds"))

@@ -11,7 +11,7 @@ from pipeline.model.reference import Reference
 from pipeline.records import ModelVersion
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
-from pipeline.storage.registry import CHALLENGER, CHAMPION
+from pipeline.storage.registry import CHAMPION
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,6 @@ def put_in_charge(
     )
     place.registry.set_alias(stream, CHAMPION, version.version)
     place.catalog.complete_promotion(promotion)
-    if CHALLENGER in version.aliases:
-        place.registry.drop_alias(stream, CHALLENGER)
     log.info("version %d is the champion of %s", version.version, stream)
 
 

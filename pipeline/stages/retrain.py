@@ -9,17 +9,16 @@ import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipeline.errors import TrainingImpossible
-from pipeline.model.evaluate import evaluate
-from pipeline.model.gate import Evaluations, GateDecision, judge
-from pipeline.model.inference import Classifier, Outputs
+from pipeline.errors import ConfigurationError, TrainingImpossible
+from pipeline.model.gate import GateDecision, judge
 from pipeline.model.snapshot import Snapshot
-from pipeline.records import Image, ModelVersion
+from pipeline.records import ModelVersion
 from pipeline.stages.freezing import freeze_reference, require_reference_images
+from pipeline.stages.judging import evaluate_on_holdout
 from pipeline.stages.promotion import put_in_charge
-from pipeline.stages.training_data import Pixels, read_pixels
+from pipeline.stages.training_data import read_pixels
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 from pipeline.storage.registry import CHALLENGER
@@ -60,12 +59,15 @@ def retrain(
     stream = place.stream
     with place.catalog.lock("retrain", stream.name):
         champion = place.registry.champion(stream.name)
-        if champion is not None:
-            place.catalog.settle_promotions(stream.name, champion.version)
-        check_id = check_id or (None if reason else place.catalog.last_alarm(stream.name))
+        ended = _settle(place, champion)
+        if ended is not None:
+            return ended
+        alarm = place.catalog.unanswered_alarm(stream.name)
+        check_id = _known_check(place, check_id) or (alarm.id if alarm and not reason else None)
+        snapshot = _snapshot(place)
         task = Task(
-            snapshot=_snapshot(place),
-            classes=_classes(place),
+            snapshot=snapshot,
+            classes=stream.classes or snapshot.classes,
             recipe=_recipe(place),
             champion=champion,
             reason=reason or (f"alarm of check {check_id}" if check_id else "by hand"),
@@ -73,16 +75,57 @@ def retrain(
         )
         require_reference_images(place)
         same = None if force else _same_before(place, task)
+        retraining = place.catalog.start_retraining(stream.name, task.reason, check_id)
         if same is not None:
             log.info("version %d was trained on just these images by this recipe: nothing new to learn", same.version)
+            place.catalog.trace_retraining(retraining, model_version=same.version)
+            place.catalog.finish_retraining(retraining, "unchanged")
             return _result(place, "unchanged", same.version, same.run_id)
-        retraining = place.catalog.start_retraining(stream.name, task.reason, check_id)
         try:
             return _carry_out(place, task, retraining)
         except BaseException:
             # Best effort: where the database itself is gone, the next retraining settles this row.
             place.catalog.try_finish_retraining(retraining, "failed")
             raise
+
+
+def _settle(place: Workplace, champion: ModelVersion | None) -> dict[str, Any] | None:
+    """Bring the records in line with what killed retrainings left; call it with the stream's lock held.
+
+    Returns:
+        The result of a retraining that was killed after its model had taken charge: it is done.
+    """
+    name = place.stream.name
+    if champion is not None:
+        place.catalog.settle_promotions(name, champion.version)
+    for row in place.catalog.running_retrainings(name):
+        promoted = champion is not None and row["model_version"] == champion.version
+        if row["mlflow_run_id"]:
+            place.registry.try_end_run(row["mlflow_run_id"], failed=not promoted)
+        if champion is not None and promoted:
+            log.info("version %d took charge before its retraining was killed: nothing is left to do", champion.version)
+            return _conclude(place, champion, row["id"], promote=True)
+        place.catalog.finish_retraining(row["id"], "failed")
+    return None
+
+
+def _conclude(place: Workplace, challenger: ModelVersion, retraining: int, *, promote: bool) -> dict[str, Any]:
+    outcome: Literal["promoted", "rejected"] = "promoted" if promote else "rejected"
+    place.registry.tag_version(challenger.stream, challenger.version, {"gate": outcome})
+    place.registry.drop_alias(challenger.stream, CHALLENGER)
+    place.registry.end_run(challenger.run_id)
+    place.catalog.finish_retraining(retraining, outcome)
+    return _result(place, outcome, challenger.version, challenger.run_id)
+
+
+def _known_check(place: Workplace, check_id: str | None) -> str | None:
+    if check_id is None:
+        return None
+    found = place.catalog.check(check_id)
+    if found is None or found.stream != place.stream.name:
+        newest = ", ".join(item.id for item in place.catalog.checks(place.stream.name, limit=10)) or "none yet"
+        raise ConfigurationError(f"stream {place.stream.name} has no check {check_id!r}; its newest: {newest}")
+    return check_id
 
 
 def _carry_out(place: Workplace, task: Task, retraining: int) -> dict[str, Any]:
@@ -97,19 +140,15 @@ def _carry_out(place: Workplace, task: Task, retraining: int) -> dict[str, Any]:
             challenger = _make_challenger(place, task, run_id, Path(folder))
             place.catalog.trace_retraining(retraining, model_version=challenger.version)
             gate = _evaluate(place, task, challenger, retraining, Path(folder))
+        for sentence in gate.reasons:
+            log.info("gate: %s", sentence)
+        if gate.promote:
+            freeze_reference(place, challenger)
+            put_in_charge(place, challenger, kind="promotion", reason=task.reason, retraining=retraining)
     except BaseException:
         place.registry.try_end_run(run_id, failed=True)
         raise
-    for sentence in gate.reasons:
-        log.info("gate: %s", sentence)
-    if gate.promote:
-        freeze_reference(place, challenger)
-        put_in_charge(place, challenger, kind="promotion", reason=task.reason, retraining=retraining)
-    outcome = "promoted" if gate.promote else "rejected"
-    place.registry.tag_version(stream.name, challenger.version, {"gate": outcome})
-    place.registry.end_run(run_id)
-    place.catalog.finish_retraining(retraining, "promoted" if gate.promote else "rejected")
-    return _result(place, outcome, challenger.version, run_id)
+    return _conclude(place, challenger, retraining, promote=gate.promote)
 
 
 def _result(place: Workplace, outcome: str, version: int, run_id: str) -> dict[str, Any]:
@@ -139,13 +178,6 @@ def _snapshot(place: Workplace) -> Snapshot:
     return snapshot
 
 
-def _classes(place: Workplace) -> tuple[str, ...]:
-    stream = place.stream
-    if stream.classes is not None:
-        return stream.classes
-    return tuple(sorted({image.label for image in place.catalog.labelled_images(stream.name) if image.label}))
-
-
 def _recipe(place: Workplace) -> str:
     stream = place.stream
     parts = {"model": stream.model.model_dump(), "train": stream.train.model_dump(), "classes": stream.classes}
@@ -158,7 +190,7 @@ def _same_before(place: Workplace, task: Task) -> ModelVersion | None:
     if not versions:
         return None
     tags = versions[-1].tags
-    same = tags.get("snapshot") == task.snapshot.digest and tags.get("recipe") == _digest(task.recipe)
+    same = tags.get("lesson") == task.snapshot.lesson and tags.get("recipe") == _digest(task.recipe)
     return versions[-1] if same and "gate" in tags else None
 
 
@@ -230,6 +262,7 @@ def _make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) ->
     place.registry.log_metrics(run_id, {"export_largest_difference": report.largest_difference})
     tags = {
         "snapshot": task.snapshot.digest,
+        "lesson": task.snapshot.lesson,
         "recipe": _digest(task.recipe),
         "last_batch": str(task.snapshot.batch_ids[-1]),
         "reason": task.reason,
@@ -245,44 +278,17 @@ def _make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) ->
 
 
 def _evaluate(place: Workplace, task: Task, challenger: ModelVersion, retraining: int, folder: Path) -> GateDecision:
+    versions = {"challenger": challenger} | ({"champion": task.champion} if task.champion else {})
     holdout = task.snapshot.split("holdout")
-    ours = _answers(place, challenger, holdout, task, folder / "challenger")
-    theirs = _answers(place, task.champion, holdout, task, folder / "champion") if task.champion else None
-    gate = judge(place.stream.gate, challenger=ours, champion=theirs)
-    evaluation = {"challenger": ours.to_dict(), "champion": theirs.to_dict() if theirs else None}
+    judged = evaluate_on_holdout(place, versions, holdout, task.classes, task.new_since, folder)
+    gate = judge(place.stream.gate, challenger=judged["challenger"], champion=judged.get("champion"))
+    evaluation = {who: judged[who].to_dict() if who in judged else None for who in ("challenger", "champion")}
     place.catalog.trace_retraining(retraining, evaluation=evaluation, gate=gate.to_dict())
     metrics: dict[str, float] = {}
-    for who, answers in (("challenger", ours), ("champion", theirs)):
-        for part, result in (("new", answers.new), ("old", answers.old)) if answers else ():
+    for who, found in judged.items():
+        for part, result in (("new", found.new), ("old", found.old)):
             if result is not None:
                 metrics |= {f"{who}_{part}_accuracy": result.accuracy, f"{who}_{part}_images": result.count}
                 log.info("%s on the %s holdout: accuracy %.3f of %d", who, part, result.accuracy, result.count)
     place.registry.log_metrics(challenger.run_id, metrics)
     return gate
-
-
-def _answers(
-    place: Workplace, version: ModelVersion, holdout: tuple[Image, ...], task: Task, folder: Path
-) -> Evaluations:
-    """A version's answers on the holdout, new and old apart; the first model's holdout is all new."""
-    classifier = Classifier(place.registry.model_file(version), place.stream.score.threads)
-    data: Pixels = read_pixels(place, holdout, classifier.preprocessing, task.classes, folder)
-    outputs: Outputs = classifier.run(data.pixels, place.stream.score.batch_size)
-    probabilities = _columns(outputs, classifier.classes, task.classes)
-    new = data.batch_ids > task.new_since
-
-    def part(rows: Any) -> Any:
-        return evaluate(probabilities[rows], data.labels[rows], task.classes) if rows.any() else None
-
-    return Evaluations(new=part(new), old=part(~new))
-
-
-def _columns(outputs: Outputs, theirs: tuple[str, ...], ours: tuple[str, ...]) -> Any:
-    """Probabilities in our order of classes; a class that the model does not know has none."""
-    import numpy as np
-
-    columns = np.zeros((len(outputs), len(ours)), np.float32)
-    for position, name in enumerate(ours):
-        if name in theirs:
-            columns[:, position] = outputs.probabilities[:, theirs.index(name)]
-    return columns

@@ -31,19 +31,23 @@ def plan(place: Workplace, limit: int | None = None) -> dict[str, Any]:
     champion = place.registry.champion(stream.name)
     if champion is None:
         log.info("stream %s has no champion yet: nothing to score", stream.name)
-        return {"stage": "score", "stream": stream.name, "version": None, "images": 0, "shards": []}
+        return {"stage": "score", "stream": stream.name, "version": None, "images": 0, "shards": [], "up_to": 0}
+    newest = place.catalog.newest_image(stream.name)  # first: whatever comes in later is the next run's
     shards = place.catalog.plan_shards(stream.name, champion.version, stream.score.shard_images, limit)
-    images = sum(count for _, _, count in shards)
-    log.info("%d images without a prediction by version %d, in %d shards", images, champion.version, len(shards))
     if len(shards) > MAX_SHARDS:
         log.info("this run takes the first %d shards; the next one goes on", MAX_SHARDS)
         shards = shards[:MAX_SHARDS]
+    images = sum(count for _, _, count in shards)
+    log.info("%d images to predict by version %d, in %d shards", images, champion.version, len(shards))
+    # Shards hold the lowest ids without a prediction: where a limit cuts them off, all images before the cut are due.
+    cut = limit is not None or len(shards) == MAX_SHARDS
     return {
         "stage": "score",
         "stream": stream.name,
         "version": champion.version,
         "images": images,
         "shards": [f"{first}-{last}" for first, last, _ in shards],
+        "up_to": shards[-1][1] if cut and shards else newest,
     }
 
 
@@ -65,30 +69,32 @@ def score_shard(place: Workplace, shard: str, version: int) -> dict[str, Any]:
     return {"stage": "score", "stream": place.stream.name, "version": version, "shard": shard, "predictions": written}
 
 
-def finish(place: Workplace, version: int) -> dict[str, Any]:
-    """Prove that every image has its prediction or a recorded failure.
+def finish(place: Workplace, version: int, up_to: int | None = None) -> dict[str, Any]:
+    """Prove that every image that a plan was for has its prediction or a recorded failure.
 
     Raises:
         IncompleteScore: Some have neither.
     """
     stream = place.stream.name
-    images, predictions, failures = place.catalog.completeness(stream, version)
-    missing = images - predictions - failures
-    log.info("%d images, %d predictions by version %d, %d failures", images, predictions, version, failures)
-    if missing > 0:
-        some = ", ".join(repr(key) for key in place.catalog.missing_keys(stream, version))
+    up_to = place.catalog.newest_image(stream) if up_to is None else up_to
+    found = place.catalog.completeness(stream, version, up_to)
+    log.info(
+        "%d images, %d predictions by version %d, %d failures", found.images, found.predictions, version, found.failures
+    )
+    if found.missing:
+        some = ", ".join(repr(key) for key in place.catalog.missing_keys(stream, version, up_to))
         raise IncompleteScore(
-            f"{missing} images of {stream} have no prediction by version {version}, among them {some}: "
+            f"{found.missing} images of {stream} have no prediction by version {version}, among them {some}: "
             f"run `tidemark score {stream}`"
         )
     return {
         "stage": "score",
         "stream": stream,
         "version": version,
-        "complete": True,
-        "images": images,
-        "predictions": predictions,
-        "failures": failures,
+        "complete": up_to >= place.catalog.newest_image(stream),
+        "images": found.images,
+        "predictions": found.predictions,
+        "failures": found.failures,
     }
 
 
@@ -104,17 +110,7 @@ def score(place: Workplace, limit: int | None = None) -> dict[str, Any]:
     written = 0
     for shard in planned["shards"]:
         written += score_shard(place, shard, planned["version"])["predictions"]
-    if limit is not None or len(planned["shards"]) == MAX_SHARDS:
-        images, predictions, failures = place.catalog.completeness(place.stream.name, planned["version"])
-        return {
-            **{key: planned[key] for key in ("stage", "stream", "version")},
-            "complete": images == predictions + failures,
-            "images": images,
-            "predictions": predictions,
-            "failures": failures,
-            "new": written,
-        }
-    return {**finish(place, planned["version"]), "new": written}
+    return {**finish(place, planned["version"], planned["up_to"]), "new": written}
 
 
 def _score_images(place: Workplace, model: ModelVersion, images: Sequence[Image]) -> int:
@@ -138,7 +134,7 @@ def _score_images(place: Workplace, model: ModelVersion, images: Sequence[Image]
     for start in range(0, len(rest), step):
         part = rest[start : start + step]
         embedded = embed(place, classifier, part, f"scoring with version {model.version}")
-        name = f"images-{part[0].id}-{part[-1].id}"
+        name = keys.score_shard([image.id for image in part])
         if not embedded.failures:
             place.store.put_artifact(keys.embeddings(stream.name, model.version, name), embedded.to_bytes())
         written += place.catalog.write_predictions(

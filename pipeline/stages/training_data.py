@@ -30,11 +30,13 @@ class Pixels:
         pixels: (n, size, size, 3) uint8, mapped from a file.
         labels: (n,) int64, the index of the class.
         batch_ids: (n,) int64.
+        image_ids: (n,) int64.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     batch_ids: NDArray[np.int64]
+    image_ids: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,4 +79,5 @@ def read_pixels(
         mapped[: len(kept)],
         np.array([index[image.label or ""] for image in kept], np.int64),
         np.array([image.batch_id for image in kept], np.int64),
+        np.array([image.id for image in kept], np.int64),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 names its class so
+from psycopg2.extensions import parse_dsn
 
 from pipeline.errors import Busy, DatabaseError, DatabaseRefused, DatabaseUnreachable, SchemaMismatch
 from pipeline.storage.sql import migrations
@@ -45,13 +45,12 @@ def connection(database_url: str) -> Iterator[Connection]:
 
 
 def place(database_url: str) -> str:
-    """Host, port and database of a URL, without its credentials: fit for messages."""
-    parts = urlsplit(database_url)
+    """Host, port and database of a URL or DSN, without its credentials: fit for messages."""
     try:
-        port = parts.port
-    except ValueError:
-        port = None
-    return f"{parts.hostname or 'localhost'}:{port or 5432}{parts.path}"
+        parts = parse_dsn(database_url)
+    except psycopg2.ProgrammingError:
+        return "an address that is none"
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
 
 @contextmanager
@@ -62,7 +61,10 @@ def _translated(database_url: str) -> Iterator[None]:
     except psycopg2.Error as error:
         message = " ".join(str(error).split())
         if isinstance(error, psycopg2.ProgrammingError) and error.pgcode is None:
-            raise DatabaseRefused(f"TIDEMARK_DATABASE_URL is not a PostgreSQL URL ({message})") from error
+            # The driver's own message would repeat the URL, password and all.
+            raise DatabaseRefused(
+                "TIDEMARK_DATABASE_URL is not a PostgreSQL URL such as postgresql://user:password@host:5432/database"
+            ) from error
         phrases = ("authentication failed", "no password supplied", "does not exist")
         refused = any(phrase in message for phrase in phrases)
         if refused and error.pgcode is None:
@@ -74,7 +76,9 @@ def _translated(database_url: str) -> Iterator[None]:
             raise SchemaMismatch(
                 f"the database at {where} has no tables of Tidemark: run `tidemark migrate`"
             ) from error
-        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        broken = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+        # Class 08 and 57P0x say that the connection is gone; with any other code the server is there and says why.
+        if broken and (error.pgcode is None or error.pgcode.startswith(("08", "57P0"))):
             raise DatabaseUnreachable(
                 f"the database at {where} does not answer: start it (embedded stack: `tidemark up`) and run this again"
             ) from error

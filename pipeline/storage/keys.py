@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 
 def batch_manifest(stream: str, batch: int, digest: str) -> str:
     """The list of a batch's images, JSON lines; named by the content's SHA-256."""
@@ -14,8 +17,17 @@ def embeddings(stream: str, version: int, shard: str) -> str:
 
 
 def check_shard(batches: tuple[int, ...]) -> str:
-    """Name of the shard that a check of these batches keeps."""
-    return "batch-" + "-".join(str(batch) for batch in batches)
+    """Name of the shard that a check of these batches keeps; short however many they are."""
+    if len(batches) == 1:
+        return f"batch-{batches[0]}"
+    digest = hashlib.sha256(",".join(str(batch) for batch in batches).encode()).hexdigest()
+    return f"batches-{batches[0]}-{batches[-1]}-{digest[:12]}"
+
+
+def score_shard(images: Sequence[int]) -> str:
+    """Name of the shard that scoring keeps of images by id, in ascending order."""
+    digest = hashlib.sha256(",".join(str(image) for image in images).encode()).hexdigest()
+    return f"images-{images[0]}-{images[-1]}-{digest[:12]}"
 
 
 def reference(stream: str, version: int) -> str:
@@ -26,11 +38,6 @@ def reference(stream: str, version: int) -> str:
 def report(stream: str, check: str, kind: str = "html") -> str:
     """A check's report; its kind is ``html`` or ``json``."""
     return f"checks/{stream}/{check}/report.{kind}"
-
-
-def properties(stream: str, check: str) -> str:
-    """Evidently's page on a check's image properties."""
-    return f"checks/{stream}/{check}/properties.html"
 
 
 def snapshot(stream: str, digest: str) -> str:

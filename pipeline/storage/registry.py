@@ -42,7 +42,7 @@ class Registry:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        self._uri = uri
+        self._place = _without_login(uri)
         self._cache = cache
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -236,12 +236,18 @@ class Registry:
             text = " ".join(str(error).split())
             if "Max retries exceeded" in text or "Connection" in text or "timed out" in text:
                 raise RegistryError(
-                    f"MLflow at {self._uri} does not answer: start it (embedded stack: `tidemark up`) "
+                    f"MLflow at {self._place} does not answer: start it (embedded stack: `tidemark up`) "
                     "or correct MLFLOW_TRACKING_URI, then run this again"
                 ) from error
-            raise RegistryError(f"MLflow at {self._uri} failed: {text[:300]}") from error
+            raise RegistryError(f"MLflow at {self._place} failed: {text[:300]}") from error
         except OSError as error:
-            raise RegistryError(f"MLflow at {self._uri} failed: {error}") from error
+            raise RegistryError(f"MLflow at {self._place} failed: {error}") from error
+
+
+def _without_login(uri: str) -> str:
+    """An address for messages."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _version(item: Any, aliases: Mapping[int, tuple[str, ...]]) -> ModelVersion:

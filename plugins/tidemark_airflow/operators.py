@@ -190,7 +190,8 @@ class DriftCheck(StageOperator):
 class ShardPlan(StageOperator):
     """Run a stage that plans shards, and return the options of one task for each.
 
-    XCom ``model`` holds the model version they are for. Without a version there is nothing to do, and the task skips.
+    XCom ``model`` holds the model version they are for, ``up_to`` the last image that is due. Without a version there
+    is nothing to do, and the task skips.
     """
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -199,6 +200,7 @@ class ShardPlan(StageOperator):
         if result.get("version") is None:
             raise AirflowSkipException("no model version is in charge yet")
         context["ti"].xcom_push(key="model", value=result["version"])
+        context["ti"].xcom_push(key="up_to", value=result["up_to"])
         return [{"shard": shard, "model": result["version"]} for shard in result["shards"]]
 
 

@@ -70,7 +70,7 @@ def test_three_nights_follow_from_ingest_alone(
     watch.next("retrain", first)
     watch.next("score", first)
     assert registry.require_champion("letters").version == 1
-    assert catalog.completeness("letters", 1) == (180, 180, 0)
+    assert catalog.completeness("letters", 1).predictions == 180
 
     # A quiet night: nothing is trained, only the new images are scored.
     upload(running, "letters/night-2/", 60, 90)
@@ -80,7 +80,7 @@ def test_three_nights_follow_from_ingest_alone(
     watch.await_quiet()
     assert catalog.checks("letters")[0].decision == "clean"
     assert len(catalog.retrainings("letters")) == 1
-    assert catalog.completeness("letters", 1) == (270, 270, 0)
+    assert catalog.completeness("letters", 1).predictions == 270
 
     # A changed scanner: alarm, a better model, everything is scored anew.
     upload(running, "letters/night-3/", 90, 150, changed=True)
@@ -93,7 +93,7 @@ def test_three_nights_follow_from_ingest_alone(
     assert alarm.run is not None
     assert alarm.run.startswith("letters_detect_drift/")  # the row knows the run that made it
     assert registry.require_champion("letters").version == 2
-    assert catalog.completeness("letters", 2) == (450, 450, 0)
+    assert catalog.completeness("letters", 2).predictions == 450
     assert [item.status for item in catalog.retrainings("letters")] == ["promoted", "promoted"]
     assert catalog.retrainings("letters")[1].check_id == alarm.id
 

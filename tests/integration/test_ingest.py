@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg2.extensions import parse_dsn
 
 from pipeline.errors import (
     BucketMissing,
@@ -108,6 +109,42 @@ def test_a_changed_object_is_a_new_image_of_a_new_batch(place: Workplace) -> Non
     assert len(place.catalog.batch_images("coins", [second["batch"]])) == 1
 
 
+def test_a_moved_file_is_found_under_its_new_key(place: Workplace) -> None:
+    data = scans(1, 0, 1)[0]
+    place.store.put_image("coins/1/a.png", data, "image/png")
+    first = ingest(place)
+    place.store.put_image("coins/1/b.png", data, "image/png")
+    place.store._client.delete_object(Bucket=place.store.image_bucket, Key="coins/1/a.png")
+    moved = ingest(place)
+    assert (moved["gone"], moved["accepted"], moved["quarantined"]) == (1, 0, 0)
+    (image,) = place.catalog.batch_images("coins", [first["batch"]])
+    assert image.key == "coins/1/b.png"
+    assert not place.catalog.has_open_batch("coins")  # a night of known content leaves nothing open
+    assert ingest(place)["batch"] is None
+
+
+def test_what_came_back_is_taken_in_again(place: Workplace) -> None:
+    data = scans(1, 0, 2)
+    for number, image in enumerate(data):
+        place.store.put_image(f"coins/1/{number}.png", image, "image/png")
+    ingest(place)
+    place.store._client.delete_object(Bucket=place.store.image_bucket, Key="coins/1/0.png")
+    assert ingest(place)["gone"] == 1
+    assert place.catalog.summary("coins")["images"] == 1
+    place.store.put_image("coins/1/0.png", data[0], "image/png")
+    ingest(place)
+    assert place.catalog.summary("coins")["images"] == 2
+
+
+def test_a_store_that_seems_empty_does_not_make_the_catalogue_forget(place: Workplace) -> None:
+    place.store.put_image("coins/1/a.png", scans(1, 0, 1)[0], "image/png")
+    ingest(place)
+    place.store._client.delete_object(Bucket=place.store.image_bucket, Key="coins/1/a.png")
+    with pytest.raises(EmptyPrefix, match="though 1 objects lay there before"):
+        ingest(place)
+    assert place.catalog.summary("coins")["images"] == 1
+
+
 def test_a_limit_is_kept_and_the_next_run_goes_on(coins: Settings, place: Workplace) -> None:
     uploaded = upload(coins, "coins/", 0, 5)
     assert ingest(place, limit=4)["accepted"] == 4
@@ -180,6 +217,8 @@ def test_a_database_that_does_not_serve_is_one_clear_error(coins: Settings) -> N
         (url.replace("tidemark:", "tidemark:x"), DatabaseRefused, "TIDEMARK_DATABASE_URL"),
         (url + "nosuch", DatabaseRefused, "database name"),
         ("nonsense", DatabaseRefused, "not a PostgreSQL URL"),
+        (f"postgres:/{url.split('//')[1]}", DatabaseRefused, "not a PostgreSQL URL"),
+        (" ".join(f"{k}={v}" for k, v in {**parse_dsn(url), "port": "1"}.items()), DatabaseUnreachable, "127.0.0.1:1/"),
     ):
         changed = Settings(**{**coins.model_dump(), "database_url": wrong})
         with pytest.raises(error, match=says) as caught, workplace(changed, "coins"):

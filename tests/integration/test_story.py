@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigurationError, NoChampion, TrainingImpossible
+from pipeline.errors import ConfigurationError, IncompleteScore, NoChampion, TrainingImpossible
 from pipeline.settings import Settings
 from pipeline.stages.check import check
 from pipeline.stages.embeddings import kept_embeddings
@@ -52,7 +52,8 @@ def test_three_nights(place: Workplace) -> None:
         score(place)
     born = check(place)
     assert born["decision"] == "alarm"
-    assert check(place)["decision"] == "none"  # decided once
+    again = check(place)  # decided once; the alarm stands until it is answered
+    assert (again["decision"], again["check"], again["checks"]) == ("alarm", born["check"], [])
     assert retrain(place)["outcome"] == "promoted"
     champion = place.registry.require_champion(name)
     assert champion.version == 1
@@ -90,7 +91,7 @@ def test_three_nights(place: Workplace) -> None:
     # What normal means now: images since the drift.
     assert set(load_reference(place, 2).batch_ids.tolist()) == {third["batch"]}
     assert score(place)["predictions"] == 450
-    assert catalog.completeness(name, 1) == (450, 270, 0)  # the old champion's predictions stay
+    assert catalog.completeness(name, 1).predictions == 270  # the old champion's predictions stay
 
     # The changed scanner stays: no new alarm.
     night(place, 4, 150, 170, changed=True)
@@ -129,7 +130,7 @@ def test_shards_divide_the_work_and_a_lost_image_is_recorded(place: Workplace) -
     first = score_shard(place, planned["shards"][0], planned["version"])
     assert first["predictions"] == 40
     assert score_shard(place, planned["shards"][0], planned["version"])["predictions"] == 0
-    with pytest.raises(Exception, match=r"140 images of .* have no prediction"):
+    with pytest.raises(IncompleteScore, match=r"140 images of .* have no prediction"):
         finish(place, planned["version"])
     victim = place.catalog.shard_images(name, planned["version"], 0, 10**9)[0]
     place.store._client.delete_object(Bucket=place.store.image_bucket, Key=victim.key)
@@ -156,7 +157,8 @@ def test_small_batches_wait_and_are_checked_together(place: Workplace) -> None:
     assert made is not None
     assert made.batch_ids == (small["batch"], more["batch"])
     again = check(place, more["batch"], force=True)
-    assert again["check"] != check(place, more["batch"], force=True)["check"]
+    assert (again["decision"], len(again["checks"])) == ("clean", 1)
+    assert again["checks"] != check(place, more["batch"], force=True)["checks"]
     with pytest.raises(ConfigurationError, match="no batch 999"):
         check(place, 999)
 
@@ -184,3 +186,91 @@ def test_what_cannot_be_trained_on_is_said_before_anything_is_spent(place: Workp
     with pytest.raises(TrainingImpossible, match="one class, '0'"):
         retrain(place)
     assert place.catalog.retrainings(place.stream.name) == []
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours turns it into something else."""
+
+
+def test_a_retraining_killed_after_the_alias_moved_is_found_done(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = place.stream.name
+    night(place, 1, 0, 60)
+    check(place)
+
+    def die(*args: object, **kwargs: object) -> None:
+        raise Killed
+
+    # Nothing after the alias is written, neither on the way out: the process is gone.
+    for method in ("complete_promotion", "try_finish_retraining", "finish_retraining"):
+        monkeypatch.setattr(place.catalog, method, die)
+    monkeypatch.setattr(place.registry, "try_end_run", die)
+    with pytest.raises(Killed):
+        retrain(place)
+    monkeypatch.undo()
+    assert place.registry.require_champion(name).version == 1
+    assert [item.status for item in place.catalog.retrainings(name)] == ["running"]
+    done = retrain(place)
+    assert (done["outcome"], done["version"]) == ("promoted", 1)
+    (row,) = place.catalog.retrainings(name)
+    assert row.status == "promoted"
+    assert row.gate is not None
+    assert row.gate["promote"] is True  # what was decided stays on record
+    assert [item["model_version"] for item in place.catalog.promotions(name)] == [1]
+    assert score(place)["complete"]
+
+
+def test_a_retraining_killed_before_the_alias_moved_changes_nothing(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = place.stream.name
+    night(place, 1, 0, 60)
+    check(place)
+
+    def die(*args: object, **kwargs: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(place.registry, "set_alias", die)
+    with pytest.raises(Killed):
+        retrain(place)
+    monkeypatch.undo()
+    assert place.registry.champion(name) is None
+    assert check(place)["decision"] == "alarm"  # still to be answered
+    assert retrain(place)["outcome"] == "promoted"
+    assert [item.status for item in place.catalog.retrainings(name)] == ["failed", "promoted"]
+
+
+def test_scoring_with_a_limit_or_beside_an_ingest_ends_well(place: Workplace) -> None:
+    night(place, 1, 0, 60)
+    check(place)
+    retrain(place)
+    part = score(place, limit=70)
+    assert (part["new"], part["complete"]) == (70, False)
+    planned = plan(place)
+    assert planned["images"] == 110
+    late = night(place, 2, 60, 70)
+    for shard in planned["shards"]:
+        score_shard(place, shard, planned["version"])
+    done = finish(place, planned["version"], planned["up_to"])
+    assert (done["predictions"], done["complete"]) == (180, False)
+    assert score(place)["new"] == late["accepted"]
+
+
+def test_images_that_the_champion_was_trained_on_are_not_tested(place: Workplace) -> None:
+    night(place, 1, 0, 60)
+    check(place)
+    second = night(place, 2, 60, 110)
+    retrain(place)  # takes in the second night, which no check has seen
+    done = check(place)
+    assert done["decision"] == "clean"
+    made = place.catalog.check(done["check"])
+    assert made is not None
+    assert made.batch_ids == (second["batch"],)
+    assert "Left out:" in made.reasons[-1]
+
+
+def test_an_unknown_check_is_refused_before_training(place: Workplace) -> None:
+    night(place, 1, 0, 60)
+    with pytest.raises(ConfigurationError, match="no check 'b9-v9'; its newest: none yet"):
+        retrain(place, check_id="b9-v9")

@@ -37,6 +37,7 @@ def test_numbers_as_classes_become_the_folders_names(tmp_path: Path) -> None:
         ("classes: [one]", ["at least two classes"]),
         ("classes: [a, a]", ["each once"]),
         ("prefix: /coins", ["does not start with `/`"]),
+        ("prefix: coins", ["ends with one"]),
         ("name: other", ["take out `name`"]),
         ("- a\n- b", ["a mapping"]),
         ("a: [1\nb: 2", ["line", "not YAML"]),
@@ -79,11 +80,18 @@ def test_a_missing_folder_says_what_to_set(tmp_path: Path) -> None:
 
 def test_overrides_are_validated_like_the_file() -> None:
     stream = Stream(name="coins", prefix="coins/")
-    changed = stream.with_overrides({"train.epochs": 3, "drift": {"alpha": 0.01}, "model.image_size": "64"})
-    assert (changed.train.epochs, changed.drift.alpha, changed.model.image_size) == (3, 0.01, 64)
+    changed = stream.with_overrides({"train.epochs": 3, "train": {"patience": 2}, "model.image_size": "64"})
+    assert (changed.train.epochs, changed.train.patience, changed.model.image_size) == (3, 2, 64)
     assert changed.train.batch_size == stream.train.batch_size
     assert stream.train.epochs != 3
-    for wrong in ({"train.epoch": 3}, {"nonsense.epochs": 3}, {"train.epochs": 0}, {"nonsense": 1}):
+    for wrong in (
+        {"train.epoch": 3},
+        {"nonsense.epochs": 3},
+        {"train.epochs": 0},
+        {"nonsense": 1},
+        {"name": "../x"},
+        {"gate.min_gain": 0},
+    ):
         with pytest.raises(StreamInvalid, match="override of stream coins"):
             stream.with_overrides(wrong)
 

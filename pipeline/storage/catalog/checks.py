@@ -24,7 +24,10 @@ class Checks(Statements):
         return [Batch(**row) for row in self._all("check", "batches", stream=stream)]
 
     def unchecked_batches(self, stream: str) -> list[Batch]:
-        """Closed batches that no check has decided on, oldest first; pending ones are among them."""
+        """Closed batches that no check has decided on, oldest first; pending ones are among them.
+
+        Their `accepted` counts the images that the store still has.
+        """
         return [Batch(**row) for row in self._all("check", "unchecked_batches", stream=stream)]
 
     def batch_images(self, stream: str, batches: Sequence[int]) -> list[Image]:
@@ -34,10 +37,6 @@ class Checks(Statements):
     def images(self, stream: str, ids: Sequence[int]) -> list[Image]:
         """Images by id, in the order of their ids; those that no key leads to any more are left out."""
         return [Image(**row) for row in self._all("check", "images_by_id", stream=stream, ids=list(ids))]
-
-    def measures(self, stream: str, ids: Sequence[int]) -> list[dict[str, Any]]:
-        """Measures of images by id, in the order of their ids."""
-        return self._all("check", "measures", stream=stream, ids=list(ids))
 
     def record_check(self, check: Check) -> None:
         """Write a check; one that is there already stays as it is."""
@@ -49,6 +48,11 @@ class Checks(Statements):
         """One check."""
         rows = self._all("check", "check", id=check_id)
         return _check(rows[0]) if rows else None
+
+    def unanswered_alarm(self, stream: str) -> Check | None:
+        """The newest alarm that no finished retraining has answered."""
+        rows = self._all("retrain", "unanswered_alarm", stream=stream)
+        return self.check(str(rows[0]["id"])) if rows else None
 
     def checks(self, stream: str | None = None, limit: int = 50) -> list[Check]:
         """The newest checks of a stream, or of all."""

@@ -36,6 +36,12 @@ class Intakes(Statements):
         self._run_sql("ingest", "analyse_listing")
         return int(self._one("ingest", "count_listing")["count"])
 
+    def mark_gone(self, stream: str) -> int:
+        """Note which known keys the loaded listing, a full one, does not show any more; returns how many."""
+        with self._cursor() as cursor:
+            cursor.execute(queries("ingest")["mark_gone"], {"stream": stream})
+            return int(cursor.rowcount)
+
     def count_new(self, stream: str, limit: int | None = None) -> int:
         """How many objects `new_objects` will give."""
         return min(int(self._one("ingest", "count_new", stream=stream)["count"]), limit or NO_LIMIT)
@@ -90,9 +96,9 @@ class Intakes(Statements):
         row = self._one("ingest", "batch_counts", batch=batch)
         return int(row["accepted"]), int(row["quarantined"])
 
-    def batch_manifest(self, batch: int) -> Iterator[dict[str, Any]]:
+    def batch_manifest(self, batch: int) -> list[dict[str, Any]]:
         """The images of a batch, one mapping each."""
-        yield from self._all("ingest", "batch_manifest", batch=batch)
+        return self._all("ingest", "batch_manifest", batch=batch)
 
     def close_batch(self, batch: int, manifest_key: str) -> None:
         """Hand a batch over to the check."""
@@ -106,6 +112,8 @@ class Intakes(Statements):
             manifest_key=manifest_key,
         )
 
-    def drop_empty_batch(self, batch: int) -> None:
-        """Take back an open batch that nothing went into."""
-        self._run_sql("ingest", "drop_empty_batch", batch=batch)
+    def drop_empty_batch(self, batch: int) -> bool:
+        """Take back an open batch that nothing went into; whether it was such a one."""
+        with self._cursor() as cursor:
+            cursor.execute(queries("ingest")["drop_empty_batch"], {"batch": batch})
+            return bool(cursor.rowcount)

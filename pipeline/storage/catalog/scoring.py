@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.records import Image, Prediction
+from pipeline.records import Completeness, Image, Prediction
 from pipeline.storage.catalog.statements import NO_LIMIT, Statements, copy_text
 from pipeline.storage.sql import queries
 
@@ -47,14 +47,17 @@ class Scoring(Statements):
                     "score", "upsert_failure", image_id=image_id, version=version, stream=stream, reason=reason
                 )
 
-    def completeness(self, stream: str, version: int) -> tuple[int, int, int]:
-        """Live images, predictions by the version, recorded failures."""
-        row = self._one("score", "completeness", stream=stream, version=version)
-        return int(row["images"]), int(row["predictions"]), int(row["failures"])
+    def newest_image(self, stream: str) -> int:
+        """Id of the newest image of the closed batches, or 0."""
+        return int(self._one("score", "newest_image", stream=stream)["id"])
 
-    def missing_keys(self, stream: str, version: int) -> list[str]:
+    def completeness(self, stream: str, version: int, up_to: int = NO_LIMIT) -> Completeness:
+        """How many images up to an id the version has predicted, failed on, or missed."""
+        return Completeness(**self._one("score", "completeness", stream=stream, version=version, up_to=up_to))
+
+    def missing_keys(self, stream: str, version: int, up_to: int = NO_LIMIT) -> list[str]:
         """Keys of up to five images that the version has neither predicted nor failed on."""
-        return [row["key"] for row in self._all("score", "missing_keys", stream=stream, version=version)]
+        return [row["key"] for row in self._all("score", "missing_keys", stream=stream, version=version, up_to=up_to)]
 
     def predictions_of_batch(self, stream: str, version: int, batch: int) -> list[dict[str, Any]]:
         """Image id, true label, split and predicted label (None where there is none) of a batch's images."""

@@ -28,18 +28,16 @@ class Training(Statements):
         """First batch of the newest alarm that a test raised, or 0."""
         return int(self._one("retrain", "last_drift_batch", stream=stream)["coalesce"])
 
-    def last_alarm(self, stream: str) -> str | None:
-        """Id of the newest check that asked for retraining."""
-        rows = self._all("retrain", "last_alarm", stream=stream)
-        return str(rows[0]["id"]) if rows else None
+    def running_retrainings(self, stream: str) -> list[dict[str, Any]]:
+        """Retrainings that have not ended: id, mlflow_run_id, model_version.
+
+        With the stream's lock held, they are those whose process died.
+        """
+        return self._all("retrain", "running_retrainings", stream=stream)
 
     def start_retraining(self, stream: str, reason: str, check_id: str | None) -> int:
-        """Note that a retraining begins, and settle what killed ones left. Call it with the stream's lock held."""
-        with self.transaction():
-            self._run_sql("retrain", "abandon_retrainings", stream=stream)
-            row = self._one(
-                "retrain", "start_retraining", stream=stream, reason=reason, check_id=check_id, run=self._run
-            )
+        """Note that a retraining begins."""
+        row = self._one("retrain", "start_retraining", stream=stream, reason=reason, check_id=check_id, run=self._run)
         return int(row["id"])
 
     def trace_retraining(

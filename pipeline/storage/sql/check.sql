@@ -7,14 +7,17 @@ select id, stream, status, accepted, quarantined, started_at, closed_at
 from tidemark.batch where stream = %(stream)s order by id;
 
 -- name: unchecked_batches
--- Closed batches that no check has decided on; those a check left pending are among them.
-select b.id, b.stream, b.status, b.accepted, b.quarantined, b.started_at, b.closed_at
+-- Closed batches that no check has decided on, with the images that the store still has; those that a check left pending
+-- are among them.
+select b.id, b.stream, b.status, count(*) as accepted, b.quarantined, b.started_at, b.closed_at
 from tidemark.batch b
-where b.stream = %(stream)s and b.status = 'closed' and b.accepted > 0
+join tidemark.live_image i on i.batch_id = b.id
+where b.stream = %(stream)s and b.status = 'closed'
   and not exists (
       select 1 from tidemark.drift_check c
       where c.stream = b.stream and c.batch_ids @> array[b.id] and c.decision <> 'pending'
   )
+group by b.id
 order by b.id;
 
 -- name: batch_images
@@ -28,10 +31,6 @@ select i.id, i.key, i.sha256, i.label, i.split, i.batch_id
 from tidemark.live_image i
 where i.stream = %(stream)s and i.id = any(%(ids)s)
 order by i.id;
-
--- name: measures
-select id, brightness, contrast, sharpness, width, height, bytes
-from tidemark.image where stream = %(stream)s and id = any(%(ids)s) order by id;
 
 -- name: insert_check
 insert into tidemark.drift_check

@@ -23,14 +23,19 @@ copy listing (key, etag, bytes, last_modified) from stdin;
 select l.key, l.etag, l.bytes, l.last_modified
 from listing l
 left join tidemark.object o on o.stream = %(stream)s and o.key = l.key
-where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes
+where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes or o.status = 'gone'
 order by l.key
 limit %(limit)s;
 
 -- name: count_new
 select count(*) from listing l
 left join tidemark.object o on o.stream = %(stream)s and o.key = l.key
-where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes;
+where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes or o.status = 'gone';
+
+-- name: mark_gone
+-- Keys that the catalogue knows and a full listing did not show. What they led to keeps its predictions.
+update tidemark.object o set status = 'gone', seen_at = now()
+where o.stream = %(stream)s and o.status <> 'gone' and not exists (select 1 from listing l where l.key = o.key);
 
 -- name: count_listing
 select count(*) from listing;
@@ -62,8 +67,11 @@ select
     (select count(*) from tidemark.object where batch_id = %(batch)s and status = 'quarantined') as quarantined;
 
 -- name: batch_manifest
-select i.id, i.key, i.sha256, i.label, i.split
-from tidemark.live_image i
+select i.id, o.key, i.sha256, i.label, i.split
+from tidemark.image i
+join lateral (
+    select key from tidemark.object where image_id = i.id order by key limit 1
+) o on true
 where i.batch_id = %(batch)s
 order by i.id;
 

@@ -1,7 +1,6 @@
 -- name: labelled_images
 select i.id, i.key, i.sha256, i.label, i.split, i.batch_id
 from tidemark.live_image i
-join tidemark.batch b on b.id = i.batch_id and b.status = 'closed'
 where i.stream = %(stream)s and i.label is not null
 order by i.id;
 
@@ -9,7 +8,6 @@ order by i.id;
 -- Labelled or not: a reference needs no labels.
 select i.id, i.key, i.sha256, i.label, i.split, i.batch_id
 from tidemark.live_image i
-join tidemark.batch b on b.id = i.batch_id and b.status = 'closed'
 where i.stream = %(stream)s and i.split = 'holdout' and i.batch_id >= %(since_batch)s
 order by i.id desc
 limit %(limit)s;
@@ -24,10 +22,10 @@ insert into tidemark.retraining (stream, reason, check_id, run)
 values (%(stream)s, %(reason)s, %(check_id)s, %(run)s)
 returning id;
 
--- name: abandon_retrainings
+-- name: running_retrainings
 -- Whoever holds the stream's lock knows that a row still `running` belongs to a process that died.
-update tidemark.retraining set status = 'failed', finished_at = now(), gate = '{"reasons": ["the run was killed"]}'
-where stream = %(stream)s and status = 'running';
+select id, mlflow_run_id, model_version from tidemark.retraining
+where stream = %(stream)s and status = 'running' order by id;
 
 -- name: trace_retraining
 update tidemark.retraining set
@@ -46,9 +44,17 @@ select id, stream, reason, check_id, status, snapshot_key, mlflow_run_id, model_
        started_at, finished_at
 from tidemark.retraining where stream = %(stream)s order by id;
 
--- name: last_alarm
-select id from tidemark.drift_check where stream = %(stream)s and decision = 'alarm'
-order by created_at desc, id desc limit 1;
+-- name: unanswered_alarm
+-- The newest alarm, unless a retraining that began after it has come to an end.
+select c.id, c.batch_ids, c.p_value
+from tidemark.drift_check c
+where c.stream = %(stream)s and c.decision = 'alarm'
+  and not exists (
+      select 1 from tidemark.retraining r
+      where r.stream = c.stream and r.status in ('promoted', 'rejected', 'unchanged')
+        and (r.check_id = c.id or r.started_at >= c.created_at)
+  )
+order by c.created_at desc, c.id desc limit 1;
 
 -- name: intend_promotion
 insert into tidemark.promotion (stream, model_version, previous_version, kind, reason, retraining_id)

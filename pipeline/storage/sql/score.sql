@@ -45,20 +45,24 @@ insert into tidemark.prediction_failure (image_id, model_version, stream, reason
 values (%(image_id)s, %(version)s, %(stream)s, %(reason)s)
 on conflict (image_id, model_version) do update set reason = excluded.reason, failed_at = now();
 
+-- name: newest_image
+select coalesce(max(id), 0) as id from tidemark.live_image where stream = %(stream)s;
+
 -- name: completeness
-select
-    (select count(*) from tidemark.live_image where stream = %(stream)s) as images,
-    (select count(*) from tidemark.prediction p join tidemark.live_image i on i.id = p.image_id
-      where p.stream = %(stream)s and p.model_version = %(version)s) as predictions,
-    (select count(*) from tidemark.prediction_failure f
-      where f.stream = %(stream)s and f.model_version = %(version)s
-        and not exists (select 1 from tidemark.prediction p
-                        where p.image_id = f.image_id and p.model_version = f.model_version)) as failures;
+-- Images up to one id: those that came in later are the next run's.
+select count(*) as images,
+       count(p.image_id) as predictions,
+       count(f.image_id) filter (where p.image_id is null) as failures,
+       count(*) filter (where p.image_id is null and f.image_id is null) as missing
+from tidemark.live_image i
+left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
+left join tidemark.prediction_failure f on f.image_id = i.id and f.model_version = %(version)s
+where i.stream = %(stream)s and i.id <= %(up_to)s;
 
 -- name: missing_keys
 select i.key
 from tidemark.live_image i
-where i.stream = %(stream)s
+where i.stream = %(stream)s and i.id <= %(up_to)s
   and not exists (select 1 from tidemark.prediction p where p.image_id = i.id and p.model_version = %(version)s)
   and not exists (select 1 from tidemark.prediction_failure f where f.image_id = i.id and f.model_version = %(version)s)
 order by i.id

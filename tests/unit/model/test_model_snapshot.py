@@ -105,3 +105,12 @@ def test_another_parquet_file_is_not_a_snapshot() -> None:
     pq.write_table(pa.table({"image_id": [1]}), buffer)
     with pytest.raises(ArtefactDamaged, match="not written as a snapshot"):
         Snapshot.from_parquet(buffer.getvalue())
+
+
+def test_another_key_is_no_other_lesson_but_another_label_is() -> None:
+    snapshot = Snapshot.of(images())
+    moved = Snapshot.of([dataclasses.replace(image, key=f"elsewhere/{image.key}", batch_id=9) for image in images()])
+    assert moved.digest != snapshot.digest
+    assert moved.lesson == snapshot.lesson
+    first, *rest = images()
+    assert Snapshot.of([dataclasses.replace(first, label="another"), *rest]).lesson != snapshot.lesson

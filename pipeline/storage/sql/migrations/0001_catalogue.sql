@@ -37,14 +37,15 @@ create table tidemark.image (
 create index image_by_batch on tidemark.image (batch_id);
 create index image_by_stream on tidemark.image (stream, id);
 
--- A key of the store as ingest last saw it. Several keys may lead to one image; a quarantined key leads to none.
+-- A key of the store as ingest last saw it. Several keys may lead to one image; a quarantined key leads to none; a
+-- key that has gone from the store keeps its row.
 create table tidemark.object (
     stream text not null,
     key text not null,
     etag text not null,
     bytes bigint not null,
     last_modified timestamptz not null,
-    status text not null check (status in ('accepted', 'quarantined')),
+    status text not null check (status in ('accepted', 'quarantined', 'gone')),
     reason_code text,
     reason text,
     sha256 text,
@@ -52,18 +53,19 @@ create table tidemark.object (
     batch_id bigint not null references tidemark.batch,
     seen_at timestamptz not null default now(),
     primary key (stream, key),
-    check ((status = 'accepted') = (image_id is not null)),
-    check ((status = 'quarantined') = (reason_code is not null))
+    check (status <> 'accepted' or image_id is not null),
+    check (status <> 'quarantined' or (reason_code is not null and image_id is null))
 );
 create index object_by_image on tidemark.object (image_id);
 create index object_by_batch on tidemark.object (batch_id);
 
--- Images that at least one key of the store still leads to, with one such key.
+-- Images of closed batches that at least one key of the store still leads to, with one such key.
 create view tidemark.live_image as
 select i.*, o.key
 from tidemark.image i
+join tidemark.batch b on b.id = i.batch_id and b.status = 'closed'
 join lateral (
-    select key from tidemark.object where image_id = i.id order by key limit 1
+    select key from tidemark.object where image_id = i.id and status = 'accepted' order by key limit 1
 ) o on true;
 
 -- One drift test of one batch (or of several small ones together) with its decision.
