@@ -36,4 +36,4 @@ if mode == "fail":
 if mode == "wrong":
     fail("no stream is called so: correct the name", 2)
 if mode == "plan":
-    answer(version=7, shards=["1-5", "6-9"])
+    answer(version=7, shards=["1-5", "6-9"], up_to=9)
