@@ -18,7 +18,15 @@ POLL_SECONDS = 2.0
 REPEAT_SECONDS = 15.0  # how often a line repeats where nothing changes, without a terminal
 FOLLOW_SECONDS = 180.0  # within this time a DAG follows its asset
 RUN_SECONDS = 1800.0
-NOISE = ("::", "$", "Worker startup", "Filling up", "Could not read served logs", "DAG bundles")  # of Airflow's lines
+NOISE = (
+    "::",
+    "$",
+    "/",
+    "Worker startup",
+    "Filling up",
+    "Could not read served logs",
+    "DAG bundles",
+)  # of Airflow's lines
 
 
 @dataclass
