@@ -68,6 +68,7 @@ def check(place: Workplace, batch: int | None = None, *, force: bool = False) ->
         "stream": name,
         "decision": last.decision if last else "none",
         "check": last.id if last else None,
+        "report": checks[-1].id if checks else last.id if last else None,
         "batch": last.batch_ids[-1] if last else None,
         "p_value": last.p_value if last else None,
         "checks": [item.id for item in checks][-20:],

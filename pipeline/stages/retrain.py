@@ -78,8 +78,9 @@ def retrain(
         retraining = place.catalog.start_retraining(stream.name, task.reason, check_id)
         if same is not None:
             log.info("version %d was trained on just these images by this recipe: nothing new to learn", same.version)
-            place.catalog.trace_retraining(retraining, model_version=same.version)
+            # Ended first: a row that still runs and names the champion's version would pass for its promotion.
             place.catalog.finish_retraining(retraining, "unchanged")
+            place.catalog.trace_retraining(retraining, model_version=same.version)
             return _result(place, "unchanged", same.version, same.run_id)
         try:
             return _carry_out(place, task, retraining)

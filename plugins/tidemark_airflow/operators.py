@@ -65,7 +65,8 @@ class ReportLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Address of the report; empty where the task made none. Airflow asks once, when the task ends."""
         result = getattr(operator, "result", None) or {}
-        check = result.get("check")
+        # Its own check first: the decision may be that of an older alarm, which still stands.
+        check = result.get("report") or result.get("check")
         return check_page(str(result.get("stream")), str(check)) if check else ""
 
 

@@ -54,6 +54,7 @@ def test_three_nights(place: Workplace) -> None:
     assert born["decision"] == "alarm"
     again = check(place)  # decided once; the alarm stands until it is answered
     assert (again["decision"], again["check"], again["checks"]) == ("alarm", born["check"], [])
+    assert again["report"] == born["check"]
     assert retrain(place)["outcome"] == "promoted"
     champion = place.registry.require_champion(name)
     assert champion.version == 1
@@ -192,15 +193,17 @@ class Killed(BaseException):
     """Stands for a kill: nothing of ours turns it into something else."""
 
 
+def die(*args: object, **kwargs: object) -> None:
+    """In place of whatever a killed process never came to."""
+    raise Killed
+
+
 def test_a_retraining_killed_after_the_alias_moved_is_found_done(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = place.stream.name
     night(place, 1, 0, 60)
     check(place)
-
-    def die(*args: object, **kwargs: object) -> None:
-        raise Killed
 
     # Nothing after the alias is written, neither on the way out: the process is gone.
     for method in ("complete_promotion", "try_finish_retraining", "finish_retraining"):
@@ -227,9 +230,6 @@ def test_a_retraining_killed_before_the_alias_moved_changes_nothing(
     name = place.stream.name
     night(place, 1, 0, 60)
     check(place)
-
-    def die(*args: object, **kwargs: object) -> None:
-        raise Killed
 
     monkeypatch.setattr(place.registry, "set_alias", die)
     with pytest.raises(Killed):
