@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 
 import boto3
@@ -40,6 +42,16 @@ _REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forb
 _MISSING = {"NoSuchKey", "NotFound", "404"}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """An object as it was when it was read, which may not be as it was listed."""
+
+    data: bytes
+    etag: str
+    bytes: int
+    last_modified: datetime
+
+
 class ObjectStore:
     """One bucket of images, which is only read, and one of artefacts. Safe to share between threads."""
 
@@ -59,8 +71,9 @@ class ObjectStore:
         endpoint, access_key, secret_key = settings.require_store()
         config = Config(
             connect_timeout=5,
-            read_timeout=60,
+            read_timeout=settings.s3_timeout,
             max_pool_connections=32,
+            signature_version="s3v4",  # without it a link would be signed in the old way
             retries={"mode": "standard", "total_max_attempts": 4},
             s3={"addressing_style": "path"},
             # Stores that are not AWS know the new checksums only in part.
@@ -96,33 +109,47 @@ class ObjectStore:
                             last_modified=item["LastModified"],
                         )
 
-    def get_image(self, key: str, max_bytes: int) -> bytes:
-        """An image's bytes; no more than a limit is ever read.
+    def fetch_image(self, key: str, max_bytes: int) -> Fetched:
+        """An image's bytes and what the store says of them; no more than a limit is ever read.
 
         Raises:
             ObjectMissing: The key is gone.
-            ImageRejected: The object is larger than the limit.
+            ImageRejected: The object is larger than the limit, or the store refuses this one key.
         """
-        data = self._read(key, max_bytes + 1)
-        if len(data) > max_bytes:
-            raise ImageRejected("too_large", f"larger than {max_bytes} bytes (ingest.max_bytes)")
-        return data
-
-    def _read(self, key: str, most: int) -> bytes:
         # The client retries a request, but not a body that breaks off under way.
         for attempt in range(READ_ATTEMPTS):
             try:
-                with (
-                    self._translated(self.image_bucket, key),
-                    self._client.get_object(Bucket=self.image_bucket, Key=key)["Body"] as body,
-                ):
-                    data: bytes = body.read(most)
-                return data
+                return self._fetch(key, max_bytes)
+            except StoreRefused as refused:
+                raise ImageRejected(
+                    "refused", "the store refuses to hand it out: check the rights on this key"
+                ) from refused
             except StoreUnreachable:
                 if attempt == READ_ATTEMPTS - 1:
                     raise
                 time.sleep(0.5 * 2**attempt)
         raise AssertionError("unreachable")
+
+    def _fetch(self, key: str, max_bytes: int) -> Fetched:
+        with self._translated(self.image_bucket, key):
+            answer = self._client.get_object(Bucket=self.image_bucket, Key=key)
+            with answer["Body"] as body:
+                data = body.read(max_bytes + 1) if answer["ContentLength"] <= max_bytes else None
+        if data is None or len(data) > max_bytes:
+            raise ImageRejected("too_large", f"larger than {max_bytes} bytes (ingest.max_bytes)")
+        return Fetched(data=data, etag=answer["ETag"].strip('"'), bytes=len(data), last_modified=answer["LastModified"])
+
+    def get_image(self, key: str, max_bytes: int) -> bytes:
+        """Only the bytes of `fetch_image`."""
+        return self.fetch_image(key, max_bytes).data
+
+    def presigned(self, key: str, seconds: int) -> str:
+        """A link to an image that needs no credentials, for up to seven days."""
+        with self._translated(self.image_bucket, key):
+            link: str = self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self.image_bucket, "Key": key}, ExpiresIn=seconds
+            )
+        return link
 
     def put_image(self, key: str, data: bytes, content_type: str) -> None:
         """Upload an image; only `tidemark push` and the demo do so."""
