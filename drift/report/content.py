@@ -9,7 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.policy import Decision, Kind
+from drift.properties import PropertyDrift
+from drift.report import words
 from drift.result import DriftResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A number that images tell, with the interval that chance leaves.
+
+    Attributes:
+        value: The number.
+        low: Lower end of its interval; None where none was computed.
+        high: Upper end.
+        images: How many images it comes from, where that is worth saying.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    images: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +41,12 @@ class Sample:
         label: Predicted class.
         confidence: Its probability, 0 … 1.
         nearest_thumbnail: PNG or JPEG file of the most similar reference image.
+        truth: Class that people gave it; None if it has no label.
+        alike: How many more images of the batch are near copies of it.
+        row: Its row among the current embeddings, which marks it in the picture.
+        nearest_key: Where the store has the reference image.
+        nearest_label: Predicted class of the reference image.
+        nearest_confidence: Its probability.
     """
 
     key: str
@@ -29,25 +54,61 @@ class Sample:
     label: str
     confidence: float
     nearest_thumbnail: bytes | None = None
+    truth: str | None = None
+    alike: int = 0
+    row: int | None = None
+    nearest_key: str | None = None
+    nearest_label: str | None = None
+    nearest_confidence: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassShare:
-    """Share of the images for which a class was predicted, among the reference and among the batch, 0 … 1."""
+    """A predicted class, then and now.
+
+    Attributes:
+        label: Its name.
+        reference: Share of the reference images for which it was predicted, 0 … 1.
+        current: The same of the batch.
+        reference_images: How many images that are.
+        current_images: The same of the batch.
+        p_value: Of the test among the images of this class alone, adjusted for the number of classes (Holm); None if
+            there were too few images to test.
+        is_drift: Whether that test found drift.
+    """
 
     label: str
     reference: float
     current: float
+    reference_images: int | None = None
+    current_images: int | None = None
+    p_value: float | None = None
+    is_drift: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PastCheck:
-    """An earlier check of the same stream."""
+    """An earlier check of the same model.
+
+    Attributes:
+        check: Its id.
+        when: When it was made.
+        p_value: What it found; None if nothing was tested.
+        kind: What was decided.
+        alpha: The level at that time.
+        images: How many images it looked at.
+        expected: Accuracy that was expected of the model on them.
+        measured: Accuracy that was measured, where labels were there.
+    """
 
     check: str
     when: datetime
     p_value: float | None
     kind: Kind
+    alpha: float | None = None
+    images: int | None = None
+    expected: float | None = None
+    measured: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -66,8 +127,16 @@ class CheckReport:
         reference_images: How many images the reference holds.
         reference: (n, d) embeddings of the reference, for the picture.
         current: (m, d) embeddings of the batch.
+        effect: How well a classifier tells batch from reference: area under the ROC curve, 0.5 (not at all) … 1.
+        min_effect: An effect below it is no alarm.
+        baseline: Accuracy of the model on the reference.
+        expected: Accuracy expected of it on the batch, estimated without labels.
+        measured: Accuracy measured on the images of the batch that have labels; its ``images`` says how many.
+        min_accuracy_drop: A smaller loss of accuracy is no alarm.
         classes: Predicted classes then and now.
         samples: The images that drifted most, the worst first; at most 24 are shown.
+        properties: Measures of the images then and now.
+        properties_page: Address of Evidently's page on them, relative to this one.
         history: Earlier checks, oldest first; the last 60 are shown.
         next_steps: Sentences on what happens next; without them, what the decision means by default.
     """
@@ -83,40 +152,28 @@ class CheckReport:
     reference_images: int | None = None
     reference: NDArray[np.float32] | None = None
     current: NDArray[np.float32] | None = None
+    effect: Estimate | None = None
+    min_effect: float | None = None
+    baseline: Estimate | None = None
+    expected: Estimate | None = None
+    measured: Estimate | None = None
+    min_accuracy_drop: float | None = None
     classes: tuple[ClassShare, ...] = ()
     samples: tuple[Sample, ...] = ()
+    properties: tuple[PropertyDrift, ...] = ()
+    properties_page: str | None = None
     history: tuple[PastCheck, ...] = ()
     next_steps: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         """The decision in one sentence."""
-        if self.model_version is None:
-            return "There is no model yet: these images are for a first one to learn from."
-        return {
-            "clean": "These images look like the ones the model was judged on.",
-            "watch": "These images differ from the ones the model was judged on, though not enough to act.",
-            "alarm": "These images differ from the ones the model was judged on: it needs retraining.",
-            "pending": "There are too few images for a check so far.",
-        }[self.decision.kind]
+        cause = self.result.details.cause if self.result is not None and self.result.is_drift else None
+        return words.verdict(
+            self.decision.kind, first=self.model_version is None, looks=cause.change if cause else None
+        )
 
     @property
     def steps(self) -> tuple[str, ...]:
         """What happens next."""
-        if self.next_steps:
-            return self.next_steps
-        champion = f"Model version {self.model_version}"
-        if self.model_version is None:
-            return (
-                "A first model is trained on the labelled images and judged on holdout images that it never sees.",
-                "If it is good enough, it takes charge and predicts every image in the store.",
-            )
-        return {
-            "clean": (f"{champion} stays in charge and predicts the images that have no prediction yet.",),
-            "watch": (f"{champion} stays in charge; the next checks show whether the difference grows.",),
-            "alarm": (
-                "A challenger is trained on the images labelled so far, the new ones among them.",
-                f"It takes over only if it is better on holdout images; until then {champion.lower()} stays in charge.",
-            ),
-            "pending": ("The images wait, and are checked together with the next batch.",),
-        }[self.decision.kind]
+        return self.next_steps or words.next_steps(self.decision.kind, self.model_version)

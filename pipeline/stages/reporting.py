@@ -6,12 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 import drift
-from drift.report import CheckReport, ClassShare, PastCheck, Sample, render, to_json
+from drift.report import CheckReport, ClassShare, Estimate, PastCheck, Sample, render, to_json
 from pipeline.errors import ImageRejected, ObjectMissing
 from pipeline.images.decode import decode
 from pipeline.images.thumbnail import thumbnail
@@ -29,17 +30,54 @@ SAMPLES = 24
 HISTORY = 60
 
 
+class ClassTest(Protocol):
+    """What a test by class says of one class (drift.ClassDrift)."""
+
+    @property
+    def name(self) -> str:
+        """The class."""
+
+    @property
+    def adjusted_p_value(self) -> float | None:
+        """Adjusted for the number of classes; None if it was not tested."""
+
+    @property
+    def is_drift(self) -> bool:
+        """Whether its images drifted."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """What a drift test looked at and what it found."""
+    """What a drift test looked at and what it found.
+
+    Attributes:
+        result: The test.
+        reference: The champion's.
+        current: The images tested, with what the champion says of them.
+        classes: Of the champion, in the order of its probabilities.
+        by_class: The test of each predicted class.
+        effect: How well batch and reference can be told apart: area under the ROC curve.
+        min_effect: An effect below it is no alarm.
+        baseline: Accuracy of the champion on its reference.
+        expected: Accuracy expected of it on the batch.
+        measured: Accuracy measured on the batch's labelled images, with their number.
+        min_accuracy_drop: A smaller loss of accuracy is no alarm.
+    """
 
     result: drift.DriftResult
     reference: Reference
     current: Embedded
     classes: tuple[str, ...]
+    by_class: Sequence[ClassTest] = ()
+    effect: Estimate | None = None
+    min_effect: float | None = None
+    baseline: Estimate | None = None
+    expected: Estimate | None = None
+    measured: Estimate | None = None
+    min_accuracy_drop: float | None = None
 
 
-def write_report(place: Workplace, check: Check, tested: Tested | None) -> None:
+def write_report(place: Workplace, check: Check, tested: Tested | None, *, next_steps: Sequence[str] = ()) -> None:
     """Draw a check's page and its JSON twin and write both to the store; what lies there already stays."""
     report = CheckReport(
         stream=check.stream,
@@ -53,9 +91,16 @@ def write_report(place: Workplace, check: Check, tested: Tested | None) -> None:
         reference_images=check.reference_images,
         reference=tested.reference.embeddings if tested else None,
         current=tested.current.embeddings if tested else None,
+        effect=tested.effect if tested else None,
+        min_effect=tested.min_effect if tested else None,
+        baseline=tested.baseline if tested else None,
+        expected=tested.expected if tested else None,
+        measured=tested.measured if tested else None,
+        min_accuracy_drop=tested.min_accuracy_drop if tested else None,
         classes=_shares(tested) if tested else (),
         samples=_samples(place, tested) if tested else (),
         history=_history(place, check),
+        next_steps=tuple(next_steps),
     )
     place.store.put_artifact(keys.report(check.stream, check.id, "json"), to_json(report).encode(), "application/json")
     place.store.put_artifact(keys.report(check.stream, check.id), render(report).encode(), "text/html; charset=utf-8")

@@ -1,0 +1,43 @@
+"""What a decision means, in sentences for people who know nothing of statistics."""
+
+from __future__ import annotations
+
+from drift.policy import Kind
+
+
+def verdict(kind: Kind, *, first: bool = False, looks: str | None = None) -> str:
+    """The decision in one sentence.
+
+    Args:
+        kind: What was decided.
+        first: There is no model yet.
+        looks: The rehearsed change that the images look like.
+    """
+    if first:
+        return "There is no model yet: these images are for a first one to learn from."
+    like = f" They look like {looks}." if looks else ""
+    return {
+        "clean": "These images look like the ones the model was judged on.",
+        "watch": f"These images differ from the ones the model was judged on, though not enough to act.{like}",
+        "alarm": f"These images differ from the ones the model was judged on: it needs retraining.{like}",
+        "pending": "There are too few images for a check so far.",
+    }[kind]
+
+
+def next_steps(kind: Kind, model_version: int | None) -> tuple[str, ...]:
+    """What follows from a decision where the caller knows nothing more exact."""
+    if model_version is None:
+        return (
+            "A first model is trained on the labelled images and judged on holdout images that it never sees.",
+            "If it is good enough, it takes charge and predicts every image in the store.",
+        )
+    champion = f"Model version {model_version}"
+    return {
+        "clean": (f"{champion} stays in charge and predicts the images that have no prediction yet.",),
+        "watch": (f"{champion} stays in charge; the next checks show whether the difference grows.",),
+        "alarm": (
+            "A challenger is trained on the images labelled so far, the new ones among them.",
+            f"It takes over only if it is better on holdout images; until then {champion.lower()} stays in charge.",
+        ),
+        "pending": ("The images wait, and are checked together with the next batch.",),
+    }[kind]
