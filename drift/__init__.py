@@ -5,6 +5,7 @@ This room knows no store, no database and no scheduler.
 
 from __future__ import annotations
 
+from drift.by_class import ClassDrift, detect_by_class
 from drift.detection import TESTS, detect
 from drift.errors import DriftError
 from drift.mmd import witness
@@ -15,6 +16,7 @@ from drift.result import Cause, Details, DriftResult, Member
 __all__ = [
     "TESTS",
     "Cause",
+    "ClassDrift",
     "Decision",
     "Details",
     "DriftError",
@@ -24,6 +26,7 @@ __all__ = [
     "Rehearsal",
     "decide",
     "detect",
+    "detect_by_class",
     "level",
     "permutations_for",
     "rehearse",

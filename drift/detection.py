@@ -14,7 +14,7 @@ from drift.errors import DriftError
 from drift.mmd import mmd_values
 from drift.rehearsal import Rehearsal
 from drift.result import Details, DriftResult, FloatArray
-from drift.samples import Pooled, pool
+from drift.samples import Pooled, pool, pool_probabilities
 
 OWN_TESTS = ("ensemble", "mmd")
 ALIBI_TESTS = ("ks", "cvm", "lsdd", "classifier", "learned-kernel", "spot-the-diff")
@@ -30,13 +30,32 @@ def detect(
     permutations: int = 999,
     alpha: float = 0.05,
     seed: int = 0,
+    reference_probabilities: ArrayLike | None = None,
+    current_probabilities: ArrayLike | None = None,
+    reference_groups: ArrayLike | None = None,
+    current_groups: ArrayLike | None = None,
 ) -> DriftResult:
     """Test whether two samples of embeddings, (n, d) and (m, d), come from one distribution.
 
-    ``ensemble`` combines several statistics and takes the rehearsal into account, ``mmd`` is the maximum mean
-    discrepancy alone; the other names are alibi-detect's detectors, which make no use of a rehearsal. Equal inputs and
-    seed give equal results. Of a sample with more than 10,000 rows a random subsample of 10,000 is tested, which bounds
-    time and memory and leaves the level exact.
+    ``ensemble`` combines several statistics and takes rehearsal and probabilities into account, ``mmd`` is the maximum
+    mean discrepancy alone; the other names are alibi-detect's detectors. Equal inputs and seed give equal results. Of a
+    sample with more than 10,000 rows a random subsample of 10,000 is tested, which bounds time and memory and leaves
+    the level exact.
+
+    Args:
+        reference: (n, d) embeddings.
+        current: (m, d) embeddings by the same network.
+        test: One of ``TESTS``.
+        rehearsal: What ``rehearse`` learnt; only ``ensemble`` uses it.
+        permutations: How many relabellings the observed one is compared with.
+        alpha: Level of the test.
+        seed: Of everything random.
+        reference_probabilities: (n, c) predicted probabilities of the classes; only ``ensemble`` uses them.
+        current_probabilities: (m, c), given together with those of the reference.
+        reference_groups: (n,) whole numbers that near-duplicate images share; a negative one is an image alone. Images
+            of one group say the same thing again, and a permutation test that took each for a witness of its own would
+            raise false alarms: of every group, one image drawn at random is tested.
+        current_groups: (m,) the same for the current sample.
 
     Raises:
         DriftError: No right answer can be given: unfit samples, an unknown test, or a level that so few permutations
@@ -48,7 +67,10 @@ def detect(
     if not isinstance(seed, Integral) or seed < 0:
         raise DriftError(f"seed is {seed!r}: it must be a whole number, not negative")
     rng = Generator(PCG64(seed))
-    pooled = pool(reference, current, rng)
+    pooled = pool(reference, current, rng, reference_groups=reference_groups, current_groups=current_groups)
+    probabilities = pool_probabilities(
+        reference_probabilities, current_probabilities, np.shape(reference), np.shape(current), pooled
+    )
     if test == "mmd":
         bandwidth, values = mmd_values(pooled, permutations, rng)
         return result_of(
@@ -56,7 +78,7 @@ def detect(
         )
     if test == "ensemble":
         scores = _scores(rehearsal, reference, current, pooled, rng)
-        values, members = ensemble_values(pooled, scores, permutations, rng)
+        values, members = ensemble_values(pooled, scores, probabilities, permutations, rng)
         cause = None if rehearsal is None or scores is None else cause_of(rehearsal, scores, pooled, members)
         details = Details(reference_rows=pooled.n, current_rows=pooled.m, members=members, cause=cause)
         return result_of(values, test, alpha, details)

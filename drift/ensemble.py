@@ -5,6 +5,8 @@ whitened     distance of the means after whitening, with a strong and a weak rid
              directions, and a change of the camera rarely moves images along those
 leading      distance of the means over the leading principal components, each scaled to variance 1
 spread       change of variance of the leading principal components: a part of the images changed, or new kinds of image
+predicted    change of the predicted classes and of the confidence, if there are probabilities (black-box shift
+             detection, Lipton et al. 2018)
 rehearsed    shift along the directions of rehearsed changes, if there is a rehearsal
 
 Every statistic of every relabelling is given a p-value by a Pearson type III curve through the first three moments of
@@ -35,15 +37,21 @@ LARGEST_EVIDENCE = 600.0  # natural logarithm of 1 / p, before exp() would overf
 
 
 def ensemble_values(
-    pooled: Pooled, scores: FloatArray | None, permutations: int, rng: np.random.Generator
+    pooled: Pooled,
+    scores: FloatArray | None,
+    probabilities: Float32 | None,
+    permutations: int,
+    rng: np.random.Generator,
 ) -> tuple[FloatArray, tuple[Member, ...]]:
-    """Combine all statistics: pooled samples and rehearsed scores (N, C) or None → (1 + permutations,) values, members.
+    """Combine all statistics of pooled samples → (1 + permutations,) values, members.
+
+    Rehearsed scores are (N, C) or None, predicted probabilities (N, c) or None.
 
     The value is minus the decimal logarithm of the harmonic mean p, so 3 means about one in a thousand.
     """
     if not pooled.points.any():  # every row is the same point: nothing can differ
         return np.zeros(1 + permutations), ()
-    names, values = permute(_statistics(pooled, scores, rng), pooled.n, pooled.m, permutations, rng)
+    names, values = permute(_statistics(pooled, scores, probabilities, rng), pooled.n, pooled.m, permutations, rng)
     exact = ties_made_exact(values)
     members = tuple(
         Member(name=name, statistic=float(row[0]), p_value=p_value(row)) for name, row in zip(names, exact, strict=True)
@@ -60,7 +68,9 @@ def cause_of(rehearsal: Rehearsal, scores: FloatArray, pooled: Pooled, members: 
     return rehearsal.cause(shift, strongest)
 
 
-def _statistics(pooled: Pooled, scores: FloatArray | None, rng: np.random.Generator) -> list[Statistic]:
+def _statistics(
+    pooled: Pooled, scores: FloatArray | None, probabilities: Float32 | None, rng: np.random.Generator
+) -> list[Statistic]:
     n, m = pooled.n, pooled.m
     width = math.sqrt(median_squared_distance(pooled.points, rng))
     energy = Kernel(kind="energy", bandwidth=width)
@@ -74,6 +84,11 @@ def _statistics(pooled: Pooled, scores: FloatArray | None, rng: np.random.Genera
     leading = components[:, :count] / np.sqrt(variances[:count])
     statistics.append(MeanStatistic(leading.astype(np.float32), ("leading",), n, m))
     statistics.append(ColumnStatistic(np.square(leading), ("spread of one", "spread of all"), n, m))
+    if probabilities is not None:
+        seen = np.sqrt(probabilities.astype(np.float64))
+        confidence = probabilities.max(axis=1, keepdims=True).astype(np.float64)
+        names = ("predicted one", "predicted all")
+        statistics.append(ColumnStatistic(np.concatenate([seen, confidence], axis=1), names, n, m))
     if scores is not None:
         statistics.append(ColumnStatistic(scores, ("rehearsed one", "rehearsed all"), n, m))
     return statistics

@@ -115,7 +115,7 @@ class Rehearsal:
         """
         try:
             if int(arrays["format"]) != FORMAT:
-                raise DriftError(f"rehearsal format {arrays['rehearsal_format']} is unknown: rehearse again")
+                raise DriftError(f"rehearsal format {int(arrays['format'])} is unknown: rehearse again")
             rehearsal = cls(
                 changes=tuple(str(name) for name in arrays["changes"]),
                 directions=np.asarray(arrays["directions"], dtype=np.float32),

@@ -60,14 +60,22 @@ def as_sample(values: ArrayLike, name: str, *, minimum: int = MINIMUM_ROWS) -> N
     return array
 
 
-def pool(reference: ArrayLike, current: ArrayLike, rng: np.random.Generator, *, maximum: int = MAXIMUM_ROWS) -> Pooled:
-    """Check two samples and pool them: (n, d) and (m, d) → (n + m, d).
+def pool(
+    reference: ArrayLike,
+    current: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    reference_groups: ArrayLike | None = None,
+    current_groups: ArrayLike | None = None,
+    maximum: int = MAXIMUM_ROWS,
+) -> Pooled:
+    """Check two samples and pool them: (n, d) and (m, d) → (n + m, d), fewer rows where groups or size ask for it.
 
-    A sample of more than ``maximum`` rows is replaced by ``maximum`` of them, drawn uniformly and without regard to the
-    values, so the level of a permutation test is untouched.
+    Of each group of near duplicates one row is drawn. A sample of more than ``maximum`` rows is replaced by ``maximum``
+    of them, drawn uniformly and without regard to the values, so the level of a permutation test is untouched.
 
     Raises:
-        DriftError: A sample is unfit, or the two differ in dimension.
+        DriftError: A sample is unfit, the two differ in dimension, or too few groups are left.
     """
     first, second = as_sample(reference, "reference"), as_sample(current, "current")
     if first.shape[1] != second.shape[1]:
@@ -75,8 +83,10 @@ def pool(reference: ArrayLike, current: ArrayLike, rng: np.random.Generator, *, 
             f"the reference has {first.shape[1]} dimensions and the current sample {second.shape[1]}: "
             "embed both with the same model"
         )
-    reference_rows = _subsample(first.shape[0], maximum, rng)
-    current_rows = _subsample(second.shape[0], maximum, rng)
+    reference_rows = _one_of_each(reference_groups, len(first), "reference", rng)
+    current_rows = _one_of_each(current_groups, len(second), "current", rng)
+    reference_rows = reference_rows[_subsample(len(reference_rows), maximum, rng)]
+    current_rows = current_rows[_subsample(len(current_rows), maximum, rng)]
     points = np.concatenate([first[reference_rows], second[current_rows]]).astype(np.float64)
     # Distances come from |x|² + |y|² - 2xy: an offset far from zero would cost all of float32's digits, and huge or
     # tiny values would leave its range.
@@ -95,6 +105,77 @@ def pool(reference: ArrayLike, current: ArrayLike, rng: np.random.Generator, *, 
         reference_rows=reference_rows,
         current_rows=current_rows,
     )
+
+
+def pool_probabilities(
+    reference: ArrayLike | None,
+    current: ArrayLike | None,
+    reference_shape: tuple[int, ...],
+    current_shape: tuple[int, ...],
+    pooled: Pooled,
+) -> Float32 | None:
+    """Predicted probabilities of the pooled rows: (n, c) and (m, c) of the given samples → (N, c), None without any.
+
+    Raises:
+        DriftError: Only one sample has them, or they do not fit the samples or each other.
+    """
+    if reference is None and current is None:
+        return None
+    if reference is None or current is None:
+        raise DriftError("probabilities are given for one sample only: give those of both, or of none")
+    first = as_sample(reference, "reference's probabilities", minimum=1)
+    second = as_sample(current, "current probabilities'", minimum=1)
+    for name, side, rows in (("reference", first, reference_shape[0]), ("current", second, current_shape[0])):
+        if len(side) != rows:
+            raise DriftError(
+                f"the {name} sample has {rows} rows and probabilities for {len(side)}: give one row for each"
+            )
+    if first.shape[1] != second.shape[1]:
+        raise DriftError(
+            f"the probabilities are of {first.shape[1]} classes in the reference and {second.shape[1]} in the current "
+            "sample: predict both with the same model"
+        )
+    both = np.concatenate([first[pooled.reference_rows], second[pooled.current_rows]]).astype(np.float32)
+    if both.min() < 0 or both.max() > 1 + 1e-3:
+        raise DriftError("probabilities lie between 0 and 1: give the model's output after the softmax")
+    return both
+
+
+def as_groups(values: ArrayLike, rows: int, name: str) -> NDArray[np.integer]:
+    """Check labels of near-duplicate groups, one for each row; a negative one is a row alone.
+
+    Raises:
+        DriftError: They are no whole numbers, or not as many as the rows.
+    """
+    groups = np.asarray(values)
+    if groups.shape != (rows,) or groups.dtype.kind not in "iu":
+        raise DriftError(
+            f"the {name} groups must be whole numbers, one for each of the {rows} rows, "
+            f"not {groups.dtype} of shape {groups.shape}"
+        )
+    return groups
+
+
+def count_groups(groups: NDArray[np.integer]) -> int:
+    """Groups of near duplicates, rows alone among them."""
+    return int((groups < 0).sum() + len(np.unique(groups[groups >= 0])))
+
+
+def _one_of_each(groups: ArrayLike | None, rows: int, name: str, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Sorted rows, one at random of each group."""
+    if groups is None:
+        return np.arange(rows)
+    labels = as_groups(groups, rows, name)
+    if count_groups(labels) < MINIMUM_ROWS:
+        raise DriftError(
+            f"the {name} sample is of {count_groups(labels)} images without near duplicates, "
+            f"at least {MINIMUM_ROWS} are needed: pool more images"
+        )
+    order = rng.permutation(rows)
+    kept = labels < 0
+    _, first = np.unique(labels[order], return_index=True)
+    kept[order[first]] = True
+    return np.flatnonzero(kept)
 
 
 def _subsample(rows: int, maximum: int, rng: np.random.Generator) -> NDArray[np.intp]:

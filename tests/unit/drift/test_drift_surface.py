@@ -16,6 +16,7 @@ def test_the_public_names_are_these() -> None:
     assert set(drift.__all__) == {
         "TESTS",
         "Cause",
+        "ClassDrift",
         "Decision",
         "Details",
         "DriftError",
@@ -25,6 +26,7 @@ def test_the_public_names_are_these() -> None:
         "Rehearsal",
         "decide",
         "detect",
+        "detect_by_class",
         "level",
         "permutations_for",
         "rehearse",
