@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import ImageRejected
+from pipeline.images.orientation import Orientation, orientation_of
+from pipeline.images.rgb import strips
+from pipeline.images.signatures import WEBP, container_of, webp_size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+# The stream's limit rules here. Pillow's own comes at a size of its choosing, and as a warning that it can only give to
+# the whole process.
+Image.MAX_IMAGE_PIXELS = None
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What an image may cost."""
+    """What an image may be."""
 
     max_pixels: int = 64_000_000
     min_side: int = 4
@@ -41,36 +51,84 @@ class Decoded:
         return int(self.pixels.shape[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An image as it lies in its file: decoded, but in the file's own mode and orientation."""
+
+    image: Image.Image
+    format: str
+    orientation: Orientation
+
+
 def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
     """Decode an image file: bytes → (H, W, 3) uint8 RGB, upright by its EXIF orientation.
 
-    Transparency is laid on white. 16-bit greyscale is scaled to 8 bits. Of an animation or a multi-page file the first
-    picture counts. The format is told by content, never by a file's name.
+    Every kind of image becomes RGB in one way, that of ``pipeline.images.rgb``: transparency is laid on white, of 16
+    bits the upper 8 count, grey is three equal channels, colour profiles are not applied. Of an animation or a
+    multi-page file the first picture counts. The format is told by content, never by a file's name.
 
     Raises:
-        ImageRejected: Empty, not an image, of a format that is not allowed, truncated, too large or too small.
+        ImageRejected: With the code ``empty``, ``not_an_image``, ``format_not_allowed``, ``truncated``,
+            ``too_many_pixels``, ``too_small``, ``decompression_bomb`` or ``too_costly`` (memory).
+    """
+    with rejections():
+        stored = load(data, limits)
+        pixels = np.empty((stored.image.height, stored.image.width, 3), dtype=np.uint8)
+        for top, strip in strips(stored.image):
+            part = np.asarray(strip)
+            pixels[top : top + strip.height] = part if part.ndim == 3 else part[..., np.newaxis]
+        del strip, part
+        name, orientation = stored.format, stored.orientation
+        del stored  # an upright copy must not be a third one in memory
+        return Decoded(pixels=np.ascontiguousarray(orientation.turn_array(pixels)), format=name)
+
+
+def load(data: bytes, limits: Limits) -> Stored:
+    """Decode a file as it is stored; to be called within ``rejections``.
+
+    Raises:
+        ImageRejected: The file is no image that may be let in.
+        Exception: Whatever Pillow's decoders raise.
     """
     if not data:
         raise ImageRejected("empty", "the file is empty")
+    container = container_of(data)
+    if container is not None and not container.allowed:
+        raise ImageRejected("format_not_allowed", f"{container.title}, not one of {', '.join(FORMATS)}")
+    if container is WEBP and (size := webp_size(data)) is not None:
+        _validate_size(size, limits)  # libwebp takes its memory as soon as the file is opened
     try:
-        with warnings.catch_warnings():
-            # Pillow's own warning about large images comes at a size of its choosing; the stream's limit rules here.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _validate_size(image.size, limits)
-                name = image.format or "?"
-                pixels = np.asarray(_rgb(image), dtype=np.uint8)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        if container is not None:
+            raise ImageRejected("truncated", f"{container.title} that is damaged or incomplete") from None
+        if not any(data):
+            raise ImageRejected("not_an_image", "it holds nothing but zeros: was its upload broken off?") from None
+        raise ImageRejected("not_an_image", f"not one of {', '.join(FORMATS)}") from None
+    _validate_size(image.size, limits)
+    image.load()
+    name = image.format or "?"
+    # Cameras write JPEG files with a second picture behind the first; Pillow has an own name for them.
+    return Stored(image, "JPEG" if name == "MPO" else name, orientation_of(image))
+
+
+@contextlib.contextmanager
+def rejections() -> Iterator[None]:
+    """Turn whatever a broken file makes Pillow raise into the image's rejection."""
+    try:
+        yield
     except ImageRejected:
         raise
-    except UnidentifiedImageError:
-        raise ImageRejected("not_an_image", f"not one of {', '.join(FORMATS)}") from None
-    except Image.DecompressionBombError:
-        raise ImageRejected("too_many_pixels", f"more than {limits.max_pixels} pixels (ingest.max_pixels)") from None
     except MemoryError:
-        raise ImageRejected("too_many_pixels", "decoding it needs more memory than there is") from None
+        raise ImageRejected("too_costly", "decoding it takes more memory than one image may") from None
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise whatever a broken file makes them raise
+        said = str(error)
+        if "Decompressed data too large" in said or "Too much memory used in text chunks" in said:
+            sentence = "its compressed text or colour profile swells beyond all measure"
+            raise ImageRejected("decompression_bomb", sentence) from None
+        if "out of memory" in said:
+            raise ImageRejected("too_costly", "decoding it takes more memory than one image may") from None
         raise ImageRejected("truncated", f"the file is damaged or incomplete ({type(error).__name__})") from None
-    return Decoded(pixels=np.ascontiguousarray(pixels), format=name)
 
 
 def _validate_size(size: tuple[int, int], limits: Limits) -> None:
@@ -81,20 +139,3 @@ def _validate_size(size: tuple[int, int], limits: Limits) -> None:
         )
     if min(width, height) < limits.min_side:
         raise ImageRejected("too_small", f"{width} x {height} has a side under {limits.min_side} (ingest.min_side)")
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    image.load()
-    upright = ImageOps.exif_transpose(image) or image
-    if upright.mode.startswith("I") or upright.mode == "F":
-        # Pillow clips these when it converts them; scale instead, so that a 16-bit scan keeps its greys.
-        values = np.asarray(upright, dtype=np.float64)
-        # 16-bit greyscale has its range in its mode; of wider numbers only their values tell what range they mean.
-        wide = upright.mode.startswith("I;16") or values.max(initial=0) > 255
-        top = 65535.0 if wide else 255.0
-        return Image.fromarray((np.clip(values / top, 0, 1) * 255).astype(np.uint8)).convert("RGB")
-    if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
-        coloured = upright.convert("RGBA")
-        ground = Image.new("RGBA", coloured.size, (255, 255, 255, 255))
-        return Image.alpha_composite(ground, coloured).convert("RGB")
-    return upright.convert("RGB")

@@ -1,0 +1,101 @@
+"""One process of the workshop: takes files from its socket and answers with what examining them found out.
+
+It does nothing but this, so whatever a hostile file does to a decoder written in C ends here. The answers are JSON: the
+parent process never unpickles what comes from a process that decodes strangers' files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+LENGTH = struct.Struct("!Q")  # before every message in either direction
+LIFELINE = 0  # standard input: nothing is ever written there; it closes when the parent ends
+
+
+def main() -> None:
+    """``python -m pipeline.images.worker SOCKET SETTINGS``: serve until the parent closes the socket."""
+    descriptor, settings = int(sys.argv[1]), json.loads(sys.argv[2])
+    # A stop of the whole process group is for the parent to see to: a worker that went first would look as if its image
+    # had killed it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _die_with_parent()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # where memory runs out, an image is to be lost and not the run
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    _serve(socket.socket(fileno=descriptor), settings)
+
+
+def _die_with_parent() -> None:
+    """End at once when the parent does, however it ends and whatever C code runs here at that moment.
+
+    The kernel sends SIGIO when the other end of the lifeline closes; its default action ends the process.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(LIFELINE, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(LIFELINE, 0)
+    if poll.poll(0):  # it has closed already
+        os._exit(0)
+
+
+def _serve(channel: socket.socket, settings: dict[str, Any]) -> None:
+    from pipeline.errors import ImageRejected
+    from pipeline.images.decode import Limits
+    from pipeline.images.examine import examine
+
+    warnings.simplefilter("ignore")
+    limits = Limits(**settings["limits"])
+    examine(_small_image(), limits=Limits(min_side=1))  # whatever is imported late is imported now
+    _limit_memory(settings["max_bytes_of_memory"])
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries print their opinion of every damaged file
+    channel.sendall(LENGTH.pack(0))  # ready
+    received = channel.makefile("rb")
+    while header := received.read(LENGTH.size):
+        data = received.read(*LENGTH.unpack(header))
+        # The kernel ends this process when the time is up, also within C code that never comes back.
+        signal.setitimer(signal.ITIMER_PROF, settings["max_seconds"])
+        try:
+            answer = asdict(examine(data, limits))
+        except ImageRejected as rejection:
+            answer = {"code": rejection.code, "sentence": rejection.sentence}
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        del data
+        message = json.dumps(answer).encode()
+        channel.sendall(LENGTH.pack(len(message)) + message)
+
+
+def _limit_memory(extra: int) -> None:
+    """Let the process grow by so many bytes beyond what it has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + extra
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _small_image() -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Examines images in processes of their own, so that no image can cost more than itself.
+
+One image costs at most ``max_seconds`` of processor time (a kernel timer ends its process), ``max_bytes_of_memory``
+beyond what an idle process has (RLIMIT_AS), and ``WALL_FACTOR * max_seconds`` on the clock, however busy the machine
+is. What exceeds one of them is ``too_costly``; what kills its process otherwise is ``crashed``. The process is replaced
+and no other image notices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pipeline
+from pipeline.errors import ImageRejected, TidemarkError
+from pipeline.images.decode import Limits
+from pipeline.images.worker import LENGTH
+from pipeline.records import Examined, Measures
+
+WALL_FACTOR = 4  # a busy machine may take so many times the processor time
+START_SECONDS = 120.0  # for a process to import what it needs
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+LONGEST_ANSWER = 1 << 20
+
+MiB = 1 << 20
+
+
+def memory_for(max_pixels: int) -> int:
+    """Bytes that decoding and measuring an image of so many pixels may take, whatever its format and mode."""
+    return 256 * MiB + 24 * max_pixels
+
+
+class WorkshopClosed(RuntimeError):
+    """The workshop was closed before the image was done."""
+
+
+class Workshop:
+    """A pool of processes that examine images; a context manager.
+
+    Any number of threads may call ``examine`` at once; as many as there are processes are served, the rest wait.
+    Processes start when they are first needed, without forking this one, and end with it, however it ends.
+    """
+
+    def __init__(
+        self,
+        limits: Limits = Limits(),
+        processes: int = 1,
+        max_seconds: float = 30.0,
+        max_bytes_of_memory: int | None = None,
+    ) -> None:
+        if processes < 1 or max_seconds <= 0:
+            raise ValueError("a workshop has at least one process, and images take time")
+        self._max_seconds = max_seconds
+        self._max_bytes = memory_for(limits.max_pixels) if max_bytes_of_memory is None else max_bytes_of_memory
+        self._settings = {
+            "limits": asdict(limits),
+            "max_seconds": max_seconds,
+            "max_bytes_of_memory": self._max_bytes,
+        }
+        self._free = processes  # how many more processes may be started
+        self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes; calls that wait or run raise WorkshopClosed."""
+        with self._changed:
+            self._closed = True
+            workers = [*self._idle, *self._busy]
+            self._idle.clear()
+            self._changed.notify_all()
+        for worker in workers:
+            worker.kill()
+
+    def examine(self, data: bytes) -> Examined:
+        """Decode, measure and hash an image file in one of the processes.
+
+        Raises:
+            ImageRejected: As ``pipeline.images.examine.examine``, and ``too_costly`` or ``crashed``.
+            WorkshopClosed: The workshop was closed meanwhile.
+            TidemarkError: No process can be started.
+        """
+        try:
+            answer = self._ask(data)
+        except _Killed:
+            # Somebody else's SIGKILL, most likely the kernel's when memory ran out: the image may be innocent.
+            try:
+                answer = self._ask(data)
+            except _Killed:
+                raise ImageRejected("crashed", "the process that decoded it was killed, twice") from None
+        if "code" in answer:
+            raise ImageRejected(str(answer["code"]), str(answer["sentence"]))
+        return Examined(**{**answer, "measures": Measures(**answer["measures"])})
+
+    def _ask(self, data: bytes) -> dict[str, Any]:
+        worker = self._borrow()
+        whole = False
+        try:
+            answer = worker.ask(data, WALL_FACTOR * self._max_seconds)
+            # A process whose memory ran full may have little left for the next image.
+            whole = answer.get("code") != "too_costly"
+            return answer
+        except TimeoutError:
+            raise self._too_slow() from None
+        except (OSError, EOFError, ValueError):
+            if self._closed:
+                raise WorkshopClosed("the workshop was closed before the image was done") from None
+            status = worker.kill()
+            if status == -signal.SIGPROF:
+                raise self._too_slow() from None
+            if status == -signal.SIGKILL:
+                raise _Killed from None
+            raise ImageRejected("crashed", f"decoding it ends the process ({_cause(status)})") from None
+        finally:
+            self._give_back(worker, whole)
+
+    def _too_slow(self) -> ImageRejected:
+        return ImageRejected("too_costly", f"decoding it takes more than {self._max_seconds:g} s (ingest.max_seconds)")
+
+    def _borrow(self) -> _Worker:
+        with self._changed:
+            while not self._closed and not self._idle and not self._free:
+                self._changed.wait()
+            if self._closed:
+                raise WorkshopClosed("the workshop is closed")
+            if self._idle:
+                worker = self._idle.pop()
+                self._busy.add(worker)
+                return worker
+            worker = _Worker(self._settings)
+            self._free -= 1
+            self._busy.add(worker)
+        try:
+            worker.wait_ready()
+        except BaseException as error:
+            self._give_back(worker, whole=False)
+            if self._closed:
+                raise WorkshopClosed("the workshop is closed") from None
+            raise error
+        return worker
+
+    def _give_back(self, worker: _Worker, whole: bool) -> None:
+        if not whole:
+            worker.kill()
+        with self._changed:
+            self._busy.discard(worker)
+            if whole and not self._closed:
+                self._idle.append(worker)
+            else:
+                self._free += 1
+            self._changed.notify()
+        if whole and self._closed:
+            worker.kill()
+
+
+class _Killed(Exception):
+    """A process was ended by somebody else's SIGKILL."""
+
+
+class _Worker:
+    """One process with the socket that leads to it."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        root = str(Path(pipeline.__file__).parents[1])
+        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._channel, theirs = socket.socketpair()
+        try:
+            # -P: a file `numpy.py` in the current folder is none of ours. The child never sees our __main__.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pipeline.images.worker", str(theirs.fileno()), json.dumps(settings)],
+                env={**os.environ, **dict.fromkeys(ONE_THREAD, "1"), "PYTHONPATH": path},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+            )
+        except OSError as error:
+            self._channel.close()
+            raise TidemarkError(f"no process can be started to decode images in: {error.strerror}") from None
+        finally:
+            theirs.close()
+
+    def wait_ready(self) -> None:
+        try:
+            self._receive(time.monotonic() + START_SECONDS)
+        except (OSError, EOFError):
+            raise TidemarkError(
+                f"a process to decode images in does not start ({_cause(self.kill())}); "
+                f"try `{sys.executable} -c 'import pipeline.images.examine'`"
+            ) from None
+
+    def ask(self, data: bytes, seconds: float) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        self._channel.settimeout(seconds)
+        self._channel.sendall(LENGTH.pack(len(data)) + data if len(data) < MiB else LENGTH.pack(len(data)))
+        if len(data) >= MiB:
+            self._channel.sendall(data)
+        return json.loads(self._receive(deadline))
+
+    def kill(self) -> int:
+        """End the process, whatever it does, and give back its exit status."""
+        self._process.kill()
+        status = self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in it
+        self._channel.close()
+        return status
+
+    def _receive(self, deadline: float) -> bytes:
+        (length,) = LENGTH.unpack(self._exactly(LENGTH.size, deadline))
+        if length > LONGEST_ANSWER:
+            raise ValueError(length)
+        return self._exactly(length, deadline)
+
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        parts = bytearray()
+        while len(parts) < count:
+            self._channel.settimeout(max(0.001, deadline - time.monotonic()))
+            part = self._channel.recv(count - len(parts))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)
+
+
+def _cause(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
