@@ -1,45 +1,34 @@
-"""The object store: images are read, artefacts are written once and never changed. S3 by boto3, its errors as ours."""
+"""The object store: images are read, artefacts are written once and never changed; its errors as ours.
+
+Reading goes through `StoreReader`, which is cheap and patient; writing, asking and deleting through boto3.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    HTTPClientError,
-    ReadTimeoutError,
-)
-from botocore.exceptions import ConnectionError as StoreConnectionError
+from botocore.exceptions import ClientError
+from urllib3.exceptions import HTTPError
 
-from pipeline.errors import (
-    BucketMissing,
-    ConfigurationError,
-    ImageRejected,
-    ObjectMissing,
-    StoreError,
-    StoreRefused,
-    StoreUnreachable,
-)
+from pipeline.errors import ConfigurationError, ImageRejected, ObjectMissing
 from pipeline.records import StoreObject
 from pipeline.settings import Settings
+from pipeline.storage.listing import fetch_page, list_objects
+from pipeline.storage.reader import CONNECT_SECONDS, CUT_SHORT, Answer, Answered, Garbled, StoreReader
+from pipeline.storage.store_errors import StoreErrors, is_of_the_object
 
 log = logging.getLogger(__name__)
 
-READ_ATTEMPTS = 3
-
-_REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403"}
-_MISSING = {"NoSuchKey", "NotFound", "404"}
+LONGEST_LINK = 7 * 24 * 3600  # seconds; a signature of version 4 holds no longer
+MOST_OF_AN_ARTEFACT = 1 << 40  # bytes; our own files are read whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,9 +44,12 @@ class Fetched:
 class ObjectStore:
     """One bucket of images, which is only read, and one of artefacts. Safe to share between threads."""
 
-    def __init__(self, client: Any, endpoint: str, image_bucket: str, artifact_bucket: str) -> None:
+    def __init__(
+        self, client: Any, reader: StoreReader, endpoint: str, image_bucket: str, artifact_bucket: str
+    ) -> None:
         self._client = client
-        self._endpoint = endpoint
+        self._reader = reader
+        self._translated = StoreErrors(endpoint, image_bucket).translated
         self.image_bucket = image_bucket
         self.artifact_bucket = artifact_bucket
 
@@ -70,7 +62,7 @@ class ObjectStore:
         """
         endpoint, access_key, secret_key = settings.require_store()
         config = Config(
-            connect_timeout=5,
+            connect_timeout=CONNECT_SECONDS,
             read_timeout=settings.s3_timeout,
             max_pool_connections=32,
             signature_version="s3v4",  # without it a link would be signed in the old way
@@ -81,6 +73,7 @@ class ObjectStore:
             response_checksum_validation="when_required",
         )
         try:
+            reader = StoreReader(endpoint, access_key, secret_key, settings.s3_region, settings.s3_timeout)
             client = boto3.session.Session().client(
                 "s3",
                 endpoint_url=endpoint,
@@ -91,60 +84,66 @@ class ObjectStore:
             )
         except ValueError as error:
             raise ConfigurationError(f"TIDEMARK_S3_ENDPOINT is not a URL such as http://host:9000 ({error})") from None
-        return cls(client, endpoint, settings.image_bucket, settings.artifact_bucket)
+        return cls(client, reader, endpoint, settings.image_bucket, settings.artifact_bucket)
+
+    @property
+    def retries(self) -> int:
+        """How many reads were tried again so far, because the store did not answer well."""
+        return self._reader.retries
 
     # -- images
 
     def list_images(self, prefix: str) -> Iterator[StoreObject]:
         """Every object below a prefix of the image bucket, page by page; folder markers are left out."""
-        with self._translated(self.image_bucket, prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.image_bucket, Prefix=prefix)
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    if not item["Key"].endswith("/"):
-                        yield StoreObject(
-                            key=item["Key"],
-                            bytes=item["Size"],
-                            etag=item["ETag"].strip('"'),
-                            last_modified=item["LastModified"],
-                        )
+        return self._list(self.image_bucket, prefix)
 
     def fetch_image(self, key: str, max_bytes: int) -> Fetched:
         """An image's bytes and what the store says of them; no more than a limit is ever read.
 
         Raises:
             ObjectMissing: The key is gone.
-            ImageRejected: The object is larger than the limit, or the store refuses this one key.
+            ImageRejected: The object is larger than the limit, or the store refuses just this one.
+            StoreError: The store itself does not serve.
         """
-        # The client retries a request, but not a body that breaks off under way.
-        for attempt in range(READ_ATTEMPTS):
-            try:
-                return self._fetch(key, max_bytes)
-            except StoreRefused as refused:
-                raise ImageRejected(
-                    "refused", "the store refuses to hand it out: check the rights on this key"
-                ) from refused
-            except StoreUnreachable:
-                if attempt == READ_ATTEMPTS - 1:
-                    raise
-                time.sleep(0.5 * 2**attempt)
-        raise AssertionError("unreachable")
-
-    def _fetch(self, key: str, max_bytes: int) -> Fetched:
         with self._translated(self.image_bucket, key):
-            answer = self._client.get_object(Bucket=self.image_bucket, Key=key)
-            with answer["Body"] as body:
-                data = body.read(max_bytes + 1) if answer["ContentLength"] <= max_bytes else None
-        if data is None or len(data) > max_bytes:
+            try:
+                answer = self._reader.get(self.image_bucket, key, most=max_bytes, understand=lambda answer: answer)
+            except Answered as refusal:
+                if self._is_of_the_object(refusal, key):
+                    raise _rejected(refusal) from refusal
+                raise
+        if answer.body is None:
             raise ImageRejected("too_large", f"larger than {max_bytes} bytes (ingest.max_bytes)")
-        return Fetched(data=data, etag=answer["ETag"].strip('"'), bytes=len(data), last_modified=answer["LastModified"])
+        return Fetched(
+            data=answer.body,
+            etag=answer.headers.get("ETag", "").strip('"'),
+            bytes=len(answer.body),
+            last_modified=_date(answer),
+        )
+
+    def _is_of_the_object(self, refusal: Answered, key: str) -> bool:
+        """Whether a refusal concerns one object alone; where the answer does not say, a listing shows it."""
+        known = is_of_the_object(refusal)
+        if known is not None:
+            return known
+        try:
+            fetch_page(self._reader, self.image_bucket, key, None, most_keys=1)
+        except (Answered, Garbled, HTTPError, OSError):
+            return False
+        return True
 
     def get_image(self, key: str, max_bytes: int) -> bytes:
         """Only the bytes of `fetch_image`."""
         return self.fetch_image(key, max_bytes).data
 
     def presigned(self, key: str, seconds: int) -> str:
-        """A link to an image that needs no credentials, for up to seven days."""
+        """A link to an image that works without credentials for some time; nothing is sent.
+
+        Raises:
+            ConfigurationError: It is to work longer than a link can.
+        """
+        if not 1 <= seconds <= LONGEST_LINK:
+            raise ConfigurationError(f"a link works for 1 to {LONGEST_LINK} seconds (seven days), not {seconds}")
         with self._translated(self.image_bucket, key):
             link: str = self._client.generate_presigned_url(
                 "get_object", Params={"Bucket": self.image_bucket, "Key": key}, ExpiresIn=seconds
@@ -197,8 +196,10 @@ class ObjectStore:
     def get_artifact(self, key: str) -> bytes:
         """An artefact's bytes; raises ObjectMissing."""
         with self._translated(self.artifact_bucket, key):
-            data: bytes = self._client.get_object(Bucket=self.artifact_bucket, Key=key)["Body"].read()
-        return data
+            body = self._reader.get(
+                self.artifact_bucket, key, most=MOST_OF_AN_ARTEFACT, understand=lambda answer: answer.body
+            )
+        return body or b""
 
     def delete_artifacts(self, prefix: str) -> int:
         """Delete the artefacts below a prefix; for forgetting a whole stream."""
@@ -217,46 +218,36 @@ class ObjectStore:
                         raise
                     self._client.create_bucket(Bucket=bucket)
 
+    def _list(self, bucket: str, prefix: str) -> Iterator[StoreObject]:
+        with self._translated(bucket, prefix):
+            yield from list_objects(self._reader, bucket, prefix)
+
     def _delete(self, bucket: str, prefix: str) -> int:
         deleted = 0
-        with self._translated(bucket, prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-            for page in pages:
-                # One by one: DeleteObjects needs a checksum header that not every store understands.
-                for item in page.get("Contents", ()):
-                    self._client.delete_object(Bucket=bucket, Key=item["Key"])
-                    deleted += 1
+        # One by one: DeleteObjects needs a checksum header that not every store understands.
+        for item in self._list(bucket, prefix):
+            with self._translated(bucket, item.key):
+                self._client.delete_object(Bucket=bucket, Key=item.key)
+            deleted += 1
         return deleted
 
-    @contextmanager
-    def _translated(self, bucket: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if code == "NoSuchBucket":
-                raise BucketMissing(
-                    f"the store at {self._endpoint} has no bucket {bucket!r}: create it, or set "
-                    f"{'TIDEMARK_IMAGE_BUCKET' if bucket == self.image_bucket else 'TIDEMARK_ARTIFACT_BUCKET'}"
-                ) from error
-            if code in _REFUSED or status in (401, 403):
-                raise StoreRefused(
-                    f"the store at {self._endpoint} refused access to bucket {bucket!r}: check "
-                    "TIDEMARK_S3_ACCESS_KEY, TIDEMARK_S3_SECRET_KEY and the rights they carry"
-                ) from error
-            if code in _MISSING or status == 404:
-                raise ObjectMissing(f"the store has no object {key!r} in bucket {bucket!r}") from error
-            raise StoreError(f"the store at {self._endpoint} failed on {key!r}: {code} (status {status})") from error
-        except (StoreConnectionError, ConnectTimeoutError, ReadTimeoutError, HTTPClientError) as error:
-            raise StoreUnreachable(
-                f"the store at {self._endpoint} does not answer: start it (embedded stack: `tidemark up`) "
-                "or correct TIDEMARK_S3_ENDPOINT, then run this again"
-            ) from error
-        except BotoCoreError as error:
-            raise StoreError(f"the store at {self._endpoint} failed on {key!r}: {error}") from error
-        except OSError as error:
-            # A body that breaks off in the middle surfaces as urllib3's or the socket's own error.
-            raise StoreUnreachable(
-                f"the connection to the store at {self._endpoint} broke off: run this again"
-            ) from error
+
+def _rejected(refusal: Answered) -> ImageRejected:
+    what = f"{refusal.code or 'no reason given'}, status {refusal.status}"
+    if refusal.code == CUT_SHORT:
+        return ImageRejected("refused", "the store breaks off at the same byte each time: its copy is damaged")
+    if refusal.status == 500:
+        return ImageRejected(
+            "refused", f"the store fails on this object ({what}) though it serves others: check it there"
+        )
+    if refusal.code == "InvalidObjectState":
+        return ImageRejected("refused", f"the store has moved it to an archive ({what}): restore it there")
+    return ImageRejected("refused", f"the store refuses to hand it out ({what}): check the rights on this key")
+
+
+def _date(answer: Answer) -> datetime:
+    """When the object was last changed, to the second; 1970 where the store does not say."""
+    try:
+        return parsedate_to_datetime(answer.headers["Last-Modified"])
+    except (KeyError, ValueError):
+        return datetime.fromtimestamp(0, UTC)

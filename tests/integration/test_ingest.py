@@ -19,7 +19,6 @@ from pipeline.settings import Settings
 from pipeline.stages.ingest import ingest
 from pipeline.stages.push import push
 from pipeline.stages.workplace import Workplace, workplace
-from pipeline.storage.objects import ObjectStore
 from tests.integration.scans import scans, upload
 
 
@@ -54,7 +53,7 @@ def test_new_images_make_a_batch_and_a_second_run_finds_nothing(coins: Settings,
 
 
 def _artifacts(place: Workplace) -> list:
-    return list(ObjectStore(place.store._client, "", place.store.artifact_bucket, "").list_images(""))
+    return list(place.store._list(place.store.artifact_bucket, ""))
 
 
 def test_what_is_no_image_is_quarantined_with_its_reason_and_stops_nothing(coins: Settings, place: Workplace) -> None:
