@@ -27,12 +27,20 @@ PARAMS = {
         title="Limit",
         description="Take in at most this many objects; the rest waits for the next run. Empty for all.",
     ),
+    "full": Param(
+        False,
+        type="boolean",
+        title="Compare the whole prefix",
+        description="Also where the stream lists only the folders of recent dates.",
+    ),
 }
 
 for source in sources():
     common = source.common("ingest", DOC, hours=12)
     with DAG(**common, schedule=cron(source.stream.schedule), params=PARAMS):
-        ingest = StageOperator(task_id="ingest", stage="ingest", stream=source.name, form={"limit": "limit"})
+        ingest = StageOperator(
+            task_id="ingest", stage="ingest", stream=source.name, form={"limit": "limit", "full": "full"}
+        )
         HandOver(
             task_id="hand_over_batch",
             outlets=[batch(source.name)],

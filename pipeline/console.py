@@ -63,6 +63,27 @@ def show_models(result: dict[str, Any]) -> None:
     _stdout().print(table if result["models"] else f"stream {result['stream']} has no model yet")
 
 
+def show_quarantine(result: dict[str, Any]) -> None:
+    """Counts by reason, then the objects, one a row."""
+    console = _stdout()
+    if not result["quarantined"]:
+        console.print(f"nothing of stream {result['stream']} is in quarantine", markup=False)
+        return
+    reasons = ", ".join(f"{count} {code}" for code, count in result["reasons"].items())
+    console.print(f"{result['quarantined']} in quarantine: {reasons}", markup=False)
+    table = Table(box=SIMPLE)
+    for name in ("key", "code", "reason", "bytes", "batch", "seen"):
+        table.add_column(name, overflow="fold")
+    for row in result["objects"]:
+        # Keys come from outside and may hold what moves a terminal's cursor.
+        key = row["key"] if row["key"].isprintable() else repr(row["key"])
+        cells = (key, row["code"], row["reason"], row["bytes"], row["batch"], _minute(row["seen"]))
+        table.add_row(*(_text(cell) for cell in cells))
+    console.print(table)
+    if len(result["objects"]) < result["quarantined"]:
+        console.print(f"{len(result['objects'])} of {result['quarantined']} shown (--limit, --reason)", markup=False)
+
+
 def show_stack(result: dict[str, Any]) -> None:
     """The four services, and how to log in."""
     table = Table(box=SIMPLE)

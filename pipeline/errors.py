@@ -19,6 +19,8 @@ TidemarkError                  exit status 1
 │   └── PortTaken
 ├── Busy                       the same stage already runs for this stream
 ├── EmptyPrefix
+├── SourceBroken               most of what is new cannot be let in
+├── LabelsUnreadable           a file that was to be imported holds no labels
 ├── TrainingImpossible         no labelled images, one class only, …
 ├── TrainingFailed             NaN loss, out of memory, …
 ├── ExportMismatch             torch and ONNX disagree
@@ -115,6 +117,14 @@ class Busy(TidemarkError):
 
 class EmptyPrefix(TidemarkError):
     """The stream's prefix holds no object."""
+
+
+class SourceBroken(TidemarkError):
+    """Most of what is new in the store cannot be let in."""
+
+
+class LabelsUnreadable(TidemarkError):
+    """Nothing in a file can be read as labels."""
 
 
 class TrainingImpossible(TidemarkError):

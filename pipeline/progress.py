@@ -16,9 +16,9 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
-def track(what: str, total: int) -> Iterator[Advance]:
-    """Show how far some work is; the caller reports steps done through what this gives."""
-    if total and sys.stderr.isatty():
+def track(what: str, total: int | None = None) -> Iterator[Advance]:
+    """Show how far some work is; the caller reports steps done through what this gives. Without a total, how many."""
+    if total != 0 and sys.stderr.isatty():
         with _bar(what, total) as advance:
             yield advance
     else:
@@ -27,7 +27,7 @@ def track(what: str, total: int) -> Iterator[Advance]:
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[Advance]:
+def _bar(what: str, total: int | None) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -38,7 +38,7 @@ def _bar(what: str, total: int) -> Iterator[Advance]:
 
 
 @contextmanager
-def _lines(what: str, total: int) -> Iterator[Advance]:
+def _lines(what: str, total: int | None) -> Iterator[Advance]:
     begun = spoken = time.monotonic()
     done = 0
 
@@ -46,9 +46,10 @@ def _lines(what: str, total: int) -> Iterator[Advance]:
         nonlocal done, spoken
         done += steps
         now = time.monotonic()
-        if now - spoken >= SECONDS_BETWEEN_LINES and done < total:
+        if now - spoken >= SECONDS_BETWEEN_LINES and done != total:
             spoken = now
-            log.info("%s: %d of %d (%.0f/s)", what, done, total, done / (now - begun))
+            far = f"{done}" if total is None else f"{done} of {total}"
+            log.info("%s: %s (%.0f/s)", what, far, done / (now - begun))
 
     yield advance
     log.info("%s: %d done in %.1f s", what, done, time.monotonic() - begun)

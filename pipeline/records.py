@@ -27,6 +27,19 @@ class Measures:
     brightness: float  # mean luminance, 0 … 1
     contrast: float  # RMS contrast: standard deviation of the luminance, 0 … 0.5
     sharpness: float  # variance of the Laplacian of the luminance
+    colourfulness: float = 0.0  # Hasler and Süsstrunk's, 0 (grey) … about 110 (extremely colourful)
+    entropy: float = 0.0  # of the luminance's histogram of 256 bins, 0 … 8 bits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examined:
+    """What decoding an image's bytes found out."""
+
+    width: int
+    height: int
+    format: str
+    measures: Measures
+    phash: str  # 64-bit perceptual hash, 16 hexadecimal digits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,10 +53,7 @@ class Intake:
     reason: str | None = None
     split: Split | None = None
     label: str | None = None
-    width: int | None = None
-    height: int | None = None
-    format: str | None = None
-    measures: Measures | None = None
+    examined: Examined | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +66,7 @@ class Image:
     label: str | None
     split: Split
     batch_id: int
+    near_group: int | None = None  # the first image of its group of near duplicates; None where it is like no other
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,3 +152,44 @@ class Retraining:
     gate: dict[str, Any] | None
     started_at: datetime
     finished_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """One row of a labels file: which image has which label, as the file says it."""
+
+    line: int
+    target: str  # a key, whole or relative to the stream's prefix; or a file's name
+    by_name: bool  # the target is only a file's name
+    label: str
+    author: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelProblem:
+    """A row of a labels file that is refused, with all that its sentence needs."""
+
+    line: int
+    code: str
+    target: str | None = None
+    label: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unlabelled:
+    """A row that leaves its label open, as a queue does until somebody fills it in."""
+
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuedImage:
+    """An image that waits for a label, with what the champion takes it for."""
+
+    id: int
+    key: str
+    batch_id: int
+    drifted: bool  # the newest check of its batch was an alarm or a watch
+    predicted: str | None  # None where the champion has not predicted it
+    confidence: float | None

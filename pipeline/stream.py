@@ -34,7 +34,21 @@ class IngestPolicy(_Part):
     max_bytes: Count = Field(32 * 1024 * 1024, description="Larger objects are quarantined without a download.")
     max_pixels: Count = Field(64_000_000, description="Larger images are quarantined before they are decoded.")
     min_side: Count = Field(4, description="Images with a shorter side are quarantined.")
-    workers: Count = Field(8, description="Threads that fetch and decode.")
+    max_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="An image that takes longer is quarantined.")
+    max_bad_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.2, description="With more than this share of a batch quarantined, the source is broken and ingest fails."
+    )
+    near_bits: Annotated[int, Field(ge=0, le=4)] = Field(
+        4, description="Images whose 64-bit perceptual hashes differ in at most so many bits are near duplicates."
+    )
+    listing: Literal["full", "dated"] = Field(
+        "full", description="`full` compares the whole prefix, `dated` only folders named by recent dates."
+    )
+    margin_days: Annotated[int, Field(ge=0, le=3650)] = Field(
+        2, description="`dated` reads so many days from before the last ingest again."
+    )
+    workers: Count = Field(8, description="Threads that fetch.")
+    processes: Annotated[int, Field(ge=0)] = Field(0, description="That decode; 0 takes every processor there is.")
 
 
 class HoldoutPolicy(_Part):
@@ -122,7 +136,12 @@ class Stream(_Part):
     description: str = ""
     owner: str = "tidemark"
     prefix: str = Field("", description="Keys of the image bucket that belong to the stream; default `<name>/`.")
-    labels: Literal["folder", "none"] = Field("folder", description="`folder`: the folder of a file names its class.")
+    labels: Literal["folder", "csv", "jsonl", "none"] = Field(
+        "folder", description="`folder`: the folder of a file names its class; `csv` and `jsonl`: label_files do."
+    )
+    label_files: tuple[str, ...] = Field(
+        (), description="Keys of the image bucket; one that ends with `/` means every such file below it."
+    )
     classes: tuple[str, ...] | None = Field(None, description="The classes; without it, every label seen is one.")
     schedule: str | None = Field("0 2 * * *", description="When ingest runs, cron; `null` for by hand only.")
     ingest: IngestPolicy = IngestPolicy()
@@ -153,7 +172,23 @@ class Stream(_Part):
             raise ValueError("classes: name at least two classes, each once")
         if self.prefix.startswith("/") or (self.prefix and not self.prefix.endswith("/")):
             raise ValueError("prefix: an S3 prefix does not start with `/` and ends with one, such as `scans/new/`")
+        if self.label_files and self.labels not in {"csv", "jsonl"}:
+            raise ValueError("label_files: they are read with `labels: csv` or `labels: jsonl` only")
         return self
+
+    @property
+    def label_sources(self) -> tuple[str, ...]:
+        """Keys of the labels files, or prefixes that end with `/`; by default `<prefix>labels.csv` or `.jsonl`."""
+        if self.labels not in {"csv", "jsonl"}:
+            return ()
+        return self.label_files or (f"{self.prefix}labels.{self.labels}",)
+
+    def is_label_file(self, key: str) -> bool:
+        """Whether a key of the image bucket is one of the stream's labels files, and so no image."""
+        return any(
+            key == source or (source.endswith("/") and key.startswith(source) and key.endswith(f".{self.labels}"))
+            for source in self.label_sources
+        )
 
     @property
     def checks_per_year(self) -> float:

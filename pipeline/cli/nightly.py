@@ -15,11 +15,17 @@ app = typer.Typer()
 
 
 @app.command()
-def ingest(stream: Name, limit: Limit = None, as_json: Json = False, debug: Debug = False) -> None:
+def ingest(
+    stream: Name,
+    limit: Limit = None,
+    full: Annotated[bool, typer.Option("--full", help="Compare the whole prefix, also with `listing: dated`.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Take in the images that are new in the store."""
     from pipeline.stages.ingest import ingest as stage
 
-    run_stage(stream, lambda place: stage(place, limit), as_json=as_json, debug=debug)
+    run_stage(stream, lambda place: stage(place, limit, full=full), as_json=as_json, debug=debug)
 
 
 @app.command()

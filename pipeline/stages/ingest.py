@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from pipeline.errors import EmptyPrefix, ImageRejected, ObjectMissing
-from pipeline.images.decode import decode
-from pipeline.images.measure import measure
+from pipeline.errors import EmptyPrefix, ImageRejected, ObjectMissing, SourceBroken
+from pipeline.images.workshop import Workshop
+from pipeline.model.processors import resolve_threads
 from pipeline.progress import track
 from pipeline.records import Intake, Split, StoreObject
+from pipeline.stages.labels import apply_labels
+from pipeline.stages.listing import prefixes_to_list
 from pipeline.stages.overlap import overlapped
 from pipeline.stages.pixels import limits_of
 from pipeline.stages.workplace import Workplace
@@ -21,45 +25,46 @@ from pipeline.stream import Stream
 log = logging.getLogger(__name__)
 
 OBJECTS_A_TRANSACTION = 200
+JUDGED_FROM = 10  # objects; of fewer, a share says nothing about the source
 
 
-def ingest(place: Workplace, limit: int | None = None) -> dict[str, Any]:
+def ingest(place: Workplace, limit: int | None = None, *, full: bool = False) -> dict[str, Any]:
     """Take in new and changed objects and close the batch they make.
 
     A run that is killed leaves its batch open; the next run goes on with it.
 
+    Args:
+        place: The stream.
+        limit: At most so many objects; the next run goes on.
+        full: Compare the whole prefix, also where the stream says ``listing: dated``.
+
     Raises:
         Busy: Another ingest of the stream is running.
         EmptyPrefix: The store has nothing under the stream's prefix, and never had.
+        SourceBroken: Too large a share of the batch went to quarantine; the batch stays open.
         ServiceError: The store or the database does not serve.
     """
-    stream = place.stream
-    with place.catalog.lock("ingest", stream.name):
-        log.info("listing %s/%s", place.store.image_bucket, stream.prefix)
-        listed = place.catalog.load_listing(place.store.list_images(stream.prefix))
-        if listed == 0:
-            known = place.catalog.summary(stream.name)["keys"]
-            before = f", though {known} objects lay there before" if known else ""
-            raise EmptyPrefix(
-                f"nothing lies under {place.store.image_bucket}/{stream.prefix}{before}: upload images there "
-                f"(`tidemark push {stream.name} FOLDER`) or correct `prefix` in streams/{stream.name}.yaml"
-            )
-        gone = place.catalog.mark_gone(stream.name)
-        if gone:
-            log.info("%d objects have gone from the store", gone)
-        new = place.catalog.count_new(stream.name, limit)
+    stream, catalog = place.stream, place.catalog
+    with catalog.lock("ingest", stream.name):
+        now, listed_at = catalog.last_listed(stream.name)
+        prefixes = prefixes_to_list(stream, now, listed_at, full=full)
+        listed, gone = _compare(place, prefixes)
+        new = catalog.find_new(stream.name)
         log.info("%d objects listed, %d of them new or changed", listed, new)
-        batch = None
-        if new or place.catalog.has_open_batch(stream.name):
-            batch = place.catalog.open_batch(stream.name)
-            _take_in(place, batch, new, limit)
-            if place.catalog.drop_empty_batch(batch):
-                batch, accepted, quarantined = None, 0, 0
-            else:
-                accepted, quarantined = _close(place, batch)
-        else:
-            accepted = quarantined = 0
-        unchecked = len(place.catalog.unchecked_batches(stream.name))
+        batch: int | None = None
+        accepted = quarantined = 0
+        if new or catalog.has_open_batch(stream.name):
+            batch = catalog.open_batch(stream.name)
+            _take_in(place, batch, min(new, limit or new), limit)
+            if catalog.drop_empty_batch(batch):
+                batch = None
+        labels = apply_labels(place)
+        if batch is not None:
+            _refuse_a_broken_source(place, batch)
+            accepted, quarantined = _close(place, batch)
+        if limit is None or new <= limit:  # otherwise the next listing must show what was left
+            catalog.note_listed(stream.name, now)
+        unchecked = len(catalog.unchecked_batches(stream.name))
     if batch is None:
         log.info("nothing new")
     else:
@@ -72,17 +77,60 @@ def ingest(place: Workplace, limit: int | None = None) -> dict[str, Any]:
         "accepted": accepted,
         "quarantined": quarantined,
         "gone": gone,
+        **labels,
         "unchecked": unchecked,
     }
 
 
+def _compare(place: Workplace, prefixes: tuple[str, ...]) -> tuple[int, int]:
+    """Load the listing of some prefixes; how many objects it shows, and how many known ones it does not."""
+    stream, catalog = place.stream, place.catalog
+    whole = prefixes == (stream.prefix,)
+    which = stream.prefix if whole else f"{stream.prefix} from {prefixes[0].removeprefix(stream.prefix)} on"
+    log.info("listing %s/%s", place.store.image_bucket, which)
+    listed = catalog.load_listing(_images_below(place, prefixes))
+    if listed == 0 and whole:
+        known = catalog.summary(stream.name)["keys"]
+        before = f", though {known} objects lay there before" if known else ""
+        raise EmptyPrefix(
+            f"nothing lies under {place.store.image_bucket}/{stream.prefix}{before}: upload images there "
+            f"(`tidemark push {stream.name} FOLDER`) or correct `prefix` in streams/{stream.name}.yaml"
+        )
+    gone = catalog.mark_gone(stream.name, prefixes)
+    if gone:
+        log.info("%d objects have gone from the store", gone)
+    return listed, gone
+
+
+def _images_below(place: Workplace, prefixes: tuple[str, ...]) -> Iterator[StoreObject]:
+    with track("listing") as advance:
+        for prefix in prefixes:
+            for item in place.store.list_images(prefix):
+                advance(1)
+                if not place.stream.is_label_file(item.key):
+                    yield item
+
+
 def _take_in(place: Workplace, batch: int, new: int, limit: int | None) -> None:
-    name = place.stream.name
-    found = place.catalog.new_objects(name, limit)
-    block: list[Intake] = []
+    name, policy = place.stream.name, place.stream.ingest
+    found = place.catalog.found_objects(limit)
     contradicted: list[str] = []
-    with track("taking in", new) as advance:
-        for intake in overlapped(lambda item: examine(place, item), found, place.stream.ingest.workers):
+    left_holdout = 0
+
+    def record(block: list[Intake]) -> None:
+        nonlocal left_holdout
+        recorded = place.catalog.record_intakes(name, batch, block, policy.near_bits)
+        contradicted.extend(recorded.contradicted)
+        left_holdout += recorded.left_holdout
+
+    block: list[Intake] = []
+    with (
+        track("taking in", new) as advance,
+        Workshop(limits_of(policy), resolve_threads(policy.processes), policy.max_seconds) as workshop,
+    ):
+        for intake in overlapped(
+            lambda item: examine(place, workshop, item), found, policy.workers, size=lambda item: item.bytes
+        ):
             advance(1)
             if intake is None:
                 continue
@@ -90,16 +138,19 @@ def _take_in(place: Workplace, batch: int, new: int, limit: int | None) -> None:
                 log.warning("quarantined %r: %s", intake.object.key, intake.reason)
             block.append(intake)
             if len(block) == OBJECTS_A_TRANSACTION:
-                contradicted += place.catalog.record_intakes(name, batch, block)
+                record(block)
                 block = []
-        contradicted += place.catalog.record_intakes(name, batch, block)
+        if block:
+            record(block)
     for key in contradicted[:10]:
         log.warning("%r has content that is known under another label already; the older label stays", key)
     if len(contradicted) > 10:
         log.warning("… and %d more keys like it", len(contradicted) - 10)
+    if left_holdout:
+        log.info("%d holdout images look like new images of the training part and left the holdout", left_holdout)
 
 
-def examine(place: Workplace, item: StoreObject) -> Intake | None:
+def examine(place: Workplace, workshop: Workshop, item: StoreObject) -> Intake | None:
     """Read one object fully and say what becomes of it; None where it vanished after it was listed."""
     stream = place.stream
     digest = None
@@ -108,20 +159,18 @@ def examine(place: Workplace, item: StoreObject) -> Intake | None:
             raise ImageRejected(
                 "too_large", f"{item.bytes} bytes are more than {stream.ingest.max_bytes} (ingest.max_bytes)"
             )
-        data = place.store.get_image(item.key, stream.ingest.max_bytes)
-        digest = hashlib.sha256(data).hexdigest()
+        fetched = place.store.fetch_image(item.key, stream.ingest.max_bytes)
+        # The object may have changed since it was listed: what counts is what was read.
+        item = replace(item, etag=fetched.etag, bytes=fetched.bytes, last_modified=fetched.last_modified)
+        digest = hashlib.sha256(fetched.data).hexdigest()
         label = label_of(stream, item.key)
-        decoded = decode(data, limits_of(stream.ingest))
         return Intake(
             object=item,
             sha256=digest,
             status="accepted",
             split=split_of(digest, stream.holdout.share),
             label=label,
-            width=decoded.width,
-            height=decoded.height,
-            format=decoded.format,
-            measures=measure(decoded.pixels),
+            examined=workshop.examine(fetched.data),
         )
     except ObjectMissing:
         log.info("%r vanished before it could be read", item.key)
@@ -152,6 +201,21 @@ def label_of(stream: Stream, key: str) -> str | None:
 def split_of(sha256: str, holdout_share: float) -> Split:
     """Training or holdout, by content alone: the same image always falls on the same side."""
     return "holdout" if int(sha256[:16], 16) / 2**64 < holdout_share else "training"
+
+
+def _refuse_a_broken_source(place: Workplace, batch: int) -> None:
+    name, most = place.stream.name, place.stream.ingest.max_bad_share
+    objects = place.catalog.batch_objects(batch)
+    reasons = place.catalog.batch_reasons(batch)
+    bad = sum(row["count"] for row in reasons)
+    if objects < JUDGED_FROM or bad <= most * objects:
+        return
+    listed = ", ".join(f"{row['count']} {row['reason_code']} such as {row['example']!r}" for row in reasons[:3])
+    raise SourceBroken(
+        f"{bad} of the {objects} new objects of stream {name} cannot be let in ({listed}), more than "
+        f"ingest.max_bad_share {most:g} allows: batch {batch} stays open. Repair the source and run "
+        f"`tidemark ingest {name}` again (`tidemark quarantine {name}` lists them), or raise max_bad_share"
+    )
 
 
 def _close(place: Workplace, batch: int) -> tuple[int, int]:

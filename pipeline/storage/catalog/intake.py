@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from pipeline.records import Intake, StoreObject
-from pipeline.storage.catalog.statements import NO_LIMIT, Statements, copy_text, fields
+from pipeline.records import Intake, Split, StoreObject
+from pipeline.storage.catalog import near_duplicates
+from pipeline.storage.catalog.statements import NO_LIMIT, Statements, copy_text
 from pipeline.storage.sql import queries
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """What came to light while a block of objects was written.
+
+    Attributes:
+        contradicted: Keys whose folder says another label than the same content already has; the older label stays.
+        left_holdout: Holdout images that turned out to be near duplicates of images in training.
+    """
+
+    contradicted: tuple[str, ...]
+    left_holdout: int
 
 
 class Intakes(Statements):
@@ -22,13 +38,22 @@ class Intakes(Statements):
         """Whether a killed run left a batch open."""
         return bool(self._all("ingest", "open_batch_id", stream=stream))
 
+    def last_listed(self, stream: str) -> tuple[datetime, datetime | None]:
+        """The database's time, and when the store was last listed to its end."""
+        row = self._one("ingest", "last_listed", stream=stream)
+        return row["now"], row["listed_at"]
+
+    def note_listed(self, stream: str, listed_at: datetime) -> None:
+        """Everything that a listing of that time showed has been taken in."""
+        self._run_sql("ingest", "note_listed", stream=stream, listed_at=listed_at)
+
     def load_listing(self, objects: Iterable[StoreObject]) -> int:
         """Copy a listing into a temporary table, in blocks, and return its length."""
         self._run_sql("ingest", "make_listing")
         block = io.StringIO()
         for item in objects:
             row = (item.key, item.etag, str(item.bytes), item.last_modified.isoformat())
-            block.write("\t".join(copy_text(value) for value in row) + "\n")
+            block.write("\t".join([copy_text(value) for value in row]) + "\n")
             if block.tell() > 1 << 20:
                 self._copy("ingest", "copy_listing", block)
                 block = io.StringIO()
@@ -36,65 +61,80 @@ class Intakes(Statements):
         self._run_sql("ingest", "analyse_listing")
         return int(self._one("ingest", "count_listing")["count"])
 
-    def mark_gone(self, stream: str) -> int:
-        """Note which known keys the loaded listing, a full one, does not show any more; returns how many."""
+    def mark_gone(self, stream: str, prefixes: Sequence[str]) -> int:
+        """Note which known keys below these prefixes the loaded listing does not show any more; returns how many."""
         with self._cursor() as cursor:
-            cursor.execute(queries("ingest")["mark_gone"], {"stream": stream})
+            cursor.execute(queries("ingest")["mark_gone"], {"stream": stream, "prefixes": list(prefixes)})
             return int(cursor.rowcount)
 
-    def count_new(self, stream: str, limit: int | None = None) -> int:
-        """How many objects `new_objects` will give."""
-        return min(int(self._one("ingest", "count_new", stream=stream)["count"]), limit or NO_LIMIT)
+    def find_new(self, stream: str) -> int:
+        """Compare the loaded listing with the catalogue; how many objects are new, changed or to be tried again."""
+        self._run_sql("ingest", "make_found")
+        self._run_sql("ingest", "fill_found", stream=stream)
+        return int(self._one("ingest", "count_found")["count"])
 
-    def new_objects(self, stream: str, limit: int | None = None) -> Iterator[StoreObject]:
-        """Objects of the loaded listing that the catalogue does not have, or has with other content."""
+    def found_objects(self, limit: int | None = None) -> Iterator[StoreObject]:
+        """What `find_new` found, by key."""
         # A cursor on the server keeps memory flat however many there are; it outlives transactions (`with hold`).
-        with self._connection.cursor(name="new_objects", withhold=True) as cursor:
+        with self._connection.cursor(name="found_objects", withhold=True) as cursor:
             cursor.itersize = 2000
-            cursor.execute(queries("ingest")["new_objects"], {"stream": stream, "limit": limit or NO_LIMIT})
+            cursor.execute(queries("ingest")["found_objects"], {"limit": limit or NO_LIMIT})
             for key, etag, size, modified in cursor:
                 yield StoreObject(key=key, etag=etag, bytes=size, last_modified=modified)
 
-    def record_intakes(self, stream: str, batch: int, intakes: Sequence[Intake]) -> list[str]:
-        """Write what ingest found out about some objects, all or nothing.
-
-        Returns:
-            Keys whose label contradicts the label that the same content already has; the older label stays.
-        """
-        contradicted = []
+    def record_intakes(self, stream: str, batch: int, intakes: Sequence[Intake], near_bits: int) -> Recorded:
+        """Write what ingest found out about some objects, all or nothing."""
+        block = io.StringIO()
+        for position, intake in enumerate(intakes):
+            block.write(_staging_row(position, intake))
+        values = {"stream": stream, "batch": batch}
         with self.transaction(), self._cursor() as cursor:
-            for intake in intakes:
-                image_id = None
-                if intake.status == "accepted":
-                    assert intake.measures is not None
-                    values = {
-                        **fields(intake, "sha256", "split", "label", "width", "height", "format"),
-                        **fields(intake.measures, "brightness", "contrast", "sharpness"),
-                    }
-                    cursor.execute(
-                        queries("ingest")["insert_image"],
-                        {"stream": stream, "batch": batch, "bytes": intake.object.bytes, **values},
-                    )
-                    row = cursor.fetchone() or {}
-                    image_id = row["id"]
-                    if intake.label is not None and row["label"] != intake.label:
-                        contradicted.append(intake.object.key)
-                cursor.execute(
-                    queries("ingest")["upsert_object"],
-                    {
-                        "stream": stream,
-                        "batch": batch,
-                        "image_id": image_id,
-                        **fields(intake.object, "key", "etag", "bytes", "last_modified"),
-                        **fields(intake, "status", "reason_code", "reason", "sha256"),
-                    },
-                )
-        return contradicted
+            blocks = queries("ingest")
+            cursor.execute(blocks["make_staging"])
+            block.seek(0)
+            cursor.copy_expert(blocks["copy_staging"], block)
+            cursor.execute(blocks["keep_history"], values)
+            cursor.execute(blocks["insert_images"], values)
+            written = cursor.fetchall()
+            fresh: dict[int, Split] = {row["id"]: row["split"] for row in written if row["fresh"]}
+            hashed = [row["id"] for row in written if not row["fresh"]]
+            cursor.execute(blocks["upsert_objects"], values)
+            cursor.execute(blocks["label_by_folder"], values)
+            left_holdout = near_duplicates.group(cursor, fresh, hashed, near_bits)
+            cursor.execute(blocks["contradicted"], values)
+            contradicted = tuple(row["key"] for row in cursor.fetchall())
+        return Recorded(contradicted=contradicted, left_holdout=left_holdout)
+
+    # -- quarantine
+
+    def quarantine_reasons(self, stream: str) -> list[dict[str, Any]]:
+        """Reason codes of quarantined objects with their counts, the most frequent first."""
+        return self._all("ingest", "quarantine_reasons", stream=stream)
+
+    def quarantined(self, stream: str, code: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+        """Quarantined objects with their reasons."""
+        return self._all("ingest", "quarantined", stream=stream, code=code, limit=limit or NO_LIMIT)
+
+    def retry_quarantined(self, stream: str, code: str | None = None) -> int:
+        """Have the next ingest examine quarantined objects again; returns how many."""
+        with self._cursor() as cursor:
+            cursor.execute(queries("ingest")["retry_quarantined"], {"stream": stream, "code": code})
+            return int(cursor.rowcount)
+
+    # -- the end of a batch
 
     def batch_counts(self, batch: int) -> tuple[int, int]:
         """Accepted and quarantined so far."""
         row = self._one("ingest", "batch_counts", batch=batch)
         return int(row["accepted"]), int(row["quarantined"])
+
+    def batch_objects(self, batch: int) -> int:
+        """How many objects of the store the batch has to do with."""
+        return int(self._one("ingest", "batch_counts", batch=batch)["objects"])
+
+    def batch_reasons(self, batch: int) -> list[dict[str, Any]]:
+        """Why objects of a batch are in quarantine: code, count and one key each."""
+        return self._all("ingest", "batch_reasons", batch=batch)
 
     def batch_manifest(self, batch: int) -> list[dict[str, Any]]:
         """The images of a batch, one mapping each."""
@@ -117,3 +157,31 @@ class Intakes(Statements):
         with self._cursor() as cursor:
             cursor.execute(queries("ingest")["drop_empty_batch"], {"batch": batch})
             return bool(cursor.rowcount)
+
+
+def _staging_row(position: int, intake: Intake) -> str:
+    item, found = intake.object, intake.examined
+    measures = found.measures if found else None
+    values = (
+        position,
+        item.key,
+        item.etag,
+        item.bytes,
+        item.last_modified.isoformat(),
+        intake.status,
+        intake.reason_code,
+        intake.reason,
+        intake.sha256,
+        intake.split,
+        intake.label,
+        found.width if found else None,
+        found.height if found else None,
+        found.format if found else None,
+        measures.brightness if measures else None,
+        measures.contrast if measures else None,
+        measures.sharpness if measures else None,
+        measures.colourfulness if measures else None,
+        measures.entropy if measures else None,
+        f"x{found.phash}" if found else None,
+    )
+    return "\t".join(["\\N" if value is None else copy_text(str(value)) for value in values]) + "\n"

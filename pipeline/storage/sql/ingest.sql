@@ -6,6 +6,14 @@ returning id;
 -- name: open_batch_id
 select id from tidemark.batch where stream = %(stream)s and status = 'open';
 
+-- name: last_listed
+-- When the store was last listed to its end, and what time it is there.
+select now() as now, (select listed_at from tidemark.listing where stream = %(stream)s) as listed_at;
+
+-- name: note_listed
+insert into tidemark.listing (stream, listed_at) values (%(stream)s, %(listed_at)s)
+on conflict (stream) do update set listed_at = greatest(tidemark.listing.listed_at, excluded.listed_at);
+
 -- name: make_listing
 create temporary table if not exists listing (
     key text primary key, etag text not null, bytes bigint not null, last_modified timestamptz not null
@@ -18,53 +26,193 @@ analyze listing;
 -- name: copy_listing
 copy listing (key, etag, bytes, last_modified) from stdin;
 
--- name: new_objects
--- What the store has and the catalogue has not, or has with another content.
+-- name: make_found
+-- What the store has and the catalogue has not, or has with another content, and what is to be tried again.
+create temporary table if not exists found (
+    key text primary key, etag text not null, bytes bigint not null, last_modified timestamptz not null
+) on commit preserve rows;
+truncate found;
+
+-- name: fill_found
+insert into found
 select l.key, l.etag, l.bytes, l.last_modified
 from listing l
 left join tidemark.object o on o.stream = %(stream)s and o.key = l.key
-where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes or o.status = 'gone'
-order by l.key
-limit %(limit)s;
+where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes or o.status = 'gone' or o.retry
+union all
+select o.key, o.etag, o.bytes, o.last_modified
+from tidemark.object o
+where o.stream = %(stream)s and o.retry and o.status <> 'gone'
+  and not exists (select 1 from listing l where l.key = o.key);
 
--- name: count_new
-select count(*) from listing l
-left join tidemark.object o on o.stream = %(stream)s and o.key = l.key
-where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes or o.status = 'gone';
+-- name: count_found
+select count(*) from found;
+
+-- name: found_objects
+select key, etag, bytes, last_modified from found order by key limit %(limit)s;
 
 -- name: mark_gone
--- Keys that the catalogue knows and a full listing did not show. What they led to keeps its predictions.
-update tidemark.object o set status = 'gone', seen_at = now()
-where o.stream = %(stream)s and o.status <> 'gone' and not exists (select 1 from listing l where l.key = o.key);
+-- Keys that the catalogue knows and the listing of their prefix did not show. What they led to keeps its predictions.
+update tidemark.object o set status = 'gone', retry = false, seen_at = now()
+where o.stream = %(stream)s and o.status <> 'gone'
+  and exists (select 1 from unnest(%(prefixes)s::text[]) prefix where starts_with(o.key, prefix))
+  and not exists (select 1 from listing l where l.key = o.key);
 
 -- name: count_listing
 select count(*) from listing;
 
--- name: insert_image
--- Content the catalogue has already keeps its first batch, split and label.
-insert into tidemark.image
-    (stream, sha256, batch_id, split, label, width, height, bytes, format, brightness, contrast, sharpness)
-values
-    (%(stream)s, %(sha256)s, %(batch)s, %(split)s, %(label)s, %(width)s, %(height)s, %(bytes)s, %(format)s,
-     %(brightness)s, %(contrast)s, %(sharpness)s)
-on conflict (stream, sha256) do update set label = coalesce(tidemark.image.label, excluded.label)
-returning id, batch_id, label;
+-- name: make_staging
+create temporary table if not exists intake_staging (
+    position integer not null, key text primary key, etag text not null, bytes bigint not null,
+    last_modified timestamptz not null, status text not null, reason_code text, reason text, sha256 text, split text,
+    label text, width integer, height integer, format text, brightness real, contrast real, sharpness real,
+    colourfulness real, entropy real, phash bit(64)
+) on commit delete rows;
 
--- name: upsert_object
+-- name: copy_staging
+copy intake_staging from stdin;
+
+-- name: keep_history
+-- What a key led to before, where that has changed.
+insert into tidemark.object_history
+    (stream, key, etag, bytes, last_modified, status, reason_code, reason, sha256, image_id, batch_id, seen_at)
+select o.stream, o.key, o.etag, o.bytes, o.last_modified, o.status, o.reason_code, o.reason, o.sha256, o.image_id,
+       o.batch_id, o.seen_at
+from tidemark.object o
+join intake_staging s on s.key = o.key
+where o.stream = %(stream)s
+  and (o.sha256, o.status, o.reason_code) is distinct from (s.sha256, s.status, s.reason_code);
+
+-- name: insert_images
+-- Content the catalogue has already keeps its first batch, split and label; what was not measured then is added.
+insert into tidemark.image
+    (stream, sha256, batch_id, split, width, height, bytes, format, brightness, contrast, sharpness, colourfulness,
+     entropy, phash)
+select %(stream)s, sha256, %(batch)s, split, width, height, bytes, format, brightness, contrast, sharpness,
+       colourfulness, entropy, phash
+from (
+    select distinct on (sha256) * from intake_staging where status = 'accepted' order by sha256, position
+) contents
+order by position
+on conflict (stream, sha256) do update set
+    colourfulness = excluded.colourfulness, entropy = excluded.entropy, phash = excluded.phash
+    where tidemark.image.phash is null
+returning id, split, xmax = 0 as fresh;
+
+-- name: label_by_folder
+-- The folder's label of an image that has none yet, or whose label was given by a folder that it has left since: who
+-- moves a file to another class folder corrects its label.
+with claims as (
+    select distinct on (i.id) i.id, i.label as previous, s.label, s.key
+    from intake_staging s
+    join tidemark.image i on i.stream = %(stream)s and i.sha256 = s.sha256
+    left join lateral (
+        select source, origin from tidemark.label_event where image_id = i.id order by id desc limit 1
+    ) newest on true
+    where s.status = 'accepted' and s.label is not null and i.label is distinct from s.label
+      and (
+          i.label is null
+          or newest.source = 'folder' and not exists (
+              select 1 from tidemark.object o
+              where o.stream = %(stream)s and o.key = newest.origin and o.status = 'accepted' and o.image_id = i.id
+          )
+      )
+    order by i.id, s.position
+), labelled as (
+    update tidemark.image i set label = claims.label from claims where i.id = claims.id
+)
+insert into tidemark.label_event (stream, image_id, label, previous, source, origin)
+select %(stream)s, id, label, previous, 'folder', key from claims order by id;
+
+-- name: contradicted
+select s.key
+from intake_staging s
+join tidemark.image i on i.stream = %(stream)s and i.sha256 = s.sha256
+where s.status = 'accepted' and s.label is not null and i.label <> s.label
+order by s.position;
+
+-- name: upsert_objects
+-- What is tried again without success stays in its batch. An object that the store refuses to give is tried again by
+-- every run, since nothing in a listing would show that the refusal has ended.
 insert into tidemark.object
-    (stream, key, etag, bytes, last_modified, status, reason_code, reason, sha256, image_id, batch_id)
-values
-    (%(stream)s, %(key)s, %(etag)s, %(bytes)s, %(last_modified)s, %(status)s, %(reason_code)s, %(reason)s,
-     %(sha256)s, %(image_id)s, %(batch)s)
+    (stream, key, etag, bytes, last_modified, status, reason_code, reason, sha256, image_id, batch_id, retry)
+select %(stream)s, s.key, s.etag, s.bytes, s.last_modified, s.status, s.reason_code, s.reason, s.sha256, i.id,
+       %(batch)s, coalesce(s.reason_code = 'refused', false)
+from intake_staging s
+left join tidemark.image i on i.stream = %(stream)s and i.sha256 = s.sha256 and s.status = 'accepted'
 on conflict (stream, key) do update set
     etag = excluded.etag, bytes = excluded.bytes, last_modified = excluded.last_modified, status = excluded.status,
     reason_code = excluded.reason_code, reason = excluded.reason, sha256 = excluded.sha256,
-    image_id = excluded.image_id, batch_id = excluded.batch_id, seen_at = now();
+    image_id = excluded.image_id, seen_at = now(), retry = excluded.retry,
+    batch_id = case
+        when tidemark.object.retry and excluded.status = 'quarantined' then tidemark.object.batch_id
+        else excluded.batch_id
+    end;
+
+-- name: twins
+-- New images whose very hash is known, with the group of one that has it: its group is theirs.
+select n.id, twin.id as other, twin.near_group, twin.split
+from tidemark.image n
+join lateral (
+    select i.id, i.near_group, i.split from tidemark.image i
+    where i.stream = n.stream and substring(i.phash from 1 for 13) = substring(n.phash from 1 for 13)
+      and i.phash = n.phash and i.id < n.id
+    order by i.id limit 1
+) twin on true
+where n.id = any(%(ids)s);
+
+-- name: neighbours
+-- Images whose hashes differ in at most `bits` from a new one's, the groups they are in, each pair once.
+select distinct on (n.id, coalesce(i.near_group, i.id)) n.id, i.id as other, i.near_group, i.split
+from tidemark.image n
+join lateral (
+    select id, phash from tidemark.image c where c.stream = n.stream
+        and substring(c.phash from 1 for 13) = substring(n.phash from 1 for 13)
+    union all
+    select id, phash from tidemark.image c where c.stream = n.stream
+        and substring(c.phash from 14 for 13) = substring(n.phash from 14 for 13)
+    union all
+    select id, phash from tidemark.image c where c.stream = n.stream
+        and substring(c.phash from 27 for 13) = substring(n.phash from 27 for 13)
+    union all
+    select id, phash from tidemark.image c where c.stream = n.stream
+        and substring(c.phash from 40 for 13) = substring(n.phash from 40 for 13)
+    union all
+    select id, phash from tidemark.image c where c.stream = n.stream
+        and substring(c.phash from 53 for 12) = substring(n.phash from 53 for 12)
+) near on near.id <> n.id and bit_count(near.phash # n.phash) <= %(bits)s
+join tidemark.image i on i.id = near.id
+where n.id = any(%(ids)s)
+order by n.id, coalesce(i.near_group, i.id), i.id;
+
+-- name: splits_of_groups
+-- Whether groups, or images that are alone, have members in training that were there before.
+select coalesce(near_group, id) as root, bool_or(split = 'training') as training
+from tidemark.image
+where (id = any(%(roots)s) or near_group = any(%(roots)s)) and not id = any(%(ids)s)
+group by 1;
+
+-- name: join_group
+-- One group, one split. Returns the images that left the holdout for it.
+with changed as (
+    update tidemark.image i set near_group = %(group)s, split = %(split)s
+    from (select id, split from tidemark.image where id = any(%(members)s) or near_group = any(%(members)s)) before
+    where i.id = before.id
+    returning i.id, before.split as old_split, i.split as new_split
+)
+select count(*) filter (where old_split = 'holdout' and new_split = 'training' and not id = any(%(ids)s)) as moved
+from changed;
 
 -- name: batch_counts
 select
     (select count(*) from tidemark.image where batch_id = %(batch)s) as accepted,
-    (select count(*) from tidemark.object where batch_id = %(batch)s and status = 'quarantined') as quarantined;
+    (select count(*) from tidemark.object where batch_id = %(batch)s and status = 'quarantined') as quarantined,
+    (select count(*) from tidemark.object where batch_id = %(batch)s and status <> 'gone') as objects;
+
+-- name: batch_reasons
+select reason_code, count(*) as count, min(key) as example
+from tidemark.object where batch_id = %(batch)s and status = 'quarantined'
+group by reason_code order by count(*) desc, reason_code;
 
 -- name: batch_manifest
 select i.id, o.key, i.sha256, i.label, i.split
@@ -85,3 +233,19 @@ delete from tidemark.batch b
 where b.id = %(batch)s and b.status = 'open'
   and not exists (select 1 from tidemark.object where batch_id = b.id)
   and not exists (select 1 from tidemark.image where batch_id = b.id);
+
+-- name: quarantine_reasons
+select reason_code, count(*) as count
+from tidemark.object where stream = %(stream)s and status = 'quarantined'
+group by reason_code order by count(*) desc, reason_code;
+
+-- name: quarantined
+select key, reason_code as code, reason, bytes, batch_id as batch, seen_at as seen
+from tidemark.object
+where stream = %(stream)s and status = 'quarantined' and (%(code)s::text is null or reason_code = %(code)s)
+order by reason_code, key
+limit %(limit)s;
+
+-- name: retry_quarantined
+update tidemark.object set retry = true
+where stream = %(stream)s and status = 'quarantined' and (%(code)s::text is null or reason_code = %(code)s);

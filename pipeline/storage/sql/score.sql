@@ -16,7 +16,7 @@ group by shard
 order by shard;
 
 -- name: shard_images
-select i.id, i.key, i.sha256, i.label, i.split, i.batch_id
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group
 from tidemark.live_image i
 left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
 where i.stream = %(stream)s and i.id between %(first)s and %(last)s and p.image_id is null

@@ -1,0 +1,243 @@
+"""Ingest beside its ceiling and beside the loop that most projects write; and what an ingest costs that finds nothing.
+
+    python -m tests.benchmarks.bench_ingest                       # 1,000 photos of 500 px, then 1,000,000 known keys
+    python -m tests.benchmarks.bench_ingest --images FOLDER       # the JPEG files of a folder instead
+    python -m tests.benchmarks.bench_ingest --only images | keys
+
+Everything runs on this machine in one run: the store and the database are the embedded ones, with the durability that
+`tidemark up` gives them. Prints Markdown tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+import boto3
+import numpy as np
+import psycopg2
+from PIL import Image
+from pipeline.images.examine import examine
+
+from pipeline.images.decode import Limits
+from pipeline.model.processors import available_processors
+from pipeline.settings import Settings
+from pipeline.storage.objects import ObjectStore
+from tests.benchmarks.known_keys import load_known_keys
+from tests.benchmarks.listing_server import serve_listing
+from tests.embedded import Servers, embedded
+
+PREFIX = "bench/"
+ROUNDS = 3
+
+
+def photos(count: int, folder: Path | None) -> list[bytes]:
+    """JPEG files: those of a folder, or parts of scikit-learn's two photos, 500 × 375, no two alike."""
+    if folder is not None:
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
+        return [path.read_bytes() for path in paths[:count]]
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(0)
+    sources = [Image.fromarray(image) for image in load_sample_images().images]
+    made = []
+    for number in range(count):
+        source = sources[number % len(sources)]
+        width = int(rng.integers(360, source.height * 4 // 3))
+        height = width * 3 // 4
+        left, top = (int(rng.integers(0, room + 1)) for room in (source.width - width, source.height - height))
+        buffer = io.BytesIO()
+        part = source.crop((left, top, left + width, top + height)).resize((500, 375), Image.Resampling.BICUBIC)
+        part.save(buffer, "JPEG", quality=90)
+        made.append(buffer.getvalue())
+    return made
+
+
+# -- images a second
+
+
+_held: list[bytes] = []
+
+
+def _hold(data: list[bytes]) -> None:
+    _held.extend(data)
+
+
+def _examine(index: int) -> int:
+    return examine(_held[index], Limits()).width
+
+
+def ceiling(data: list[bytes]) -> float:
+    """Decode and measure from memory on all cores: images a second, without the workers' start."""
+    with get_context("spawn").Pool(available_processors(), _hold, (data,)) as pool:
+        pool.map(_examine, range(min(64, len(data))), chunksize=8)  # started and warm
+        start = time.perf_counter()
+        pool.map(_examine, range(len(data)), chunksize=16)
+        return len(data) / (time.perf_counter() - start)
+
+
+def plain_loop(settings: Settings, count: int) -> float:
+    """List, get, Image.open, insert, one by one: images a second."""
+    endpoint, access_key, secret_key = settings.require_store()
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name=settings.s3_region,
+    )
+    connection = psycopg2.connect(settings.require_database())
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("create table plain (key text primary key, sha256 text, width int, height int, brightness real)")
+        start = time.perf_counter()
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=settings.image_bucket, Prefix=PREFIX):
+            for item in page["Contents"]:
+                data = client.get_object(Bucket=settings.image_bucket, Key=item["Key"])["Body"].read()
+                image = Image.open(io.BytesIO(data)).convert("RGB")
+                cursor.execute(
+                    "insert into plain values (%s, %s, %s, %s, %s)",
+                    (
+                        item["Key"],
+                        hashlib.sha256(data).hexdigest(),
+                        image.width,
+                        image.height,
+                        float(np.asarray(image).mean()),
+                    ),
+                )
+        seconds = time.perf_counter() - start
+        cursor.execute("select count(*) from plain")
+        assert cursor.fetchone() == (count,)
+        cursor.execute("drop table plain")
+    connection.close()
+    return count / seconds
+
+
+def ours(settings: Settings, streams: Path, count: int) -> float:
+    """The command, from its start to its end: images a second."""
+    start = time.perf_counter()
+    result, _ = ingest_command(settings, streams)
+    seconds = time.perf_counter() - start
+    assert result["accepted"] == count, result
+    return count / seconds
+
+
+def ingest_command(settings: Settings, streams: Path) -> tuple[dict, float]:
+    """Run `tidemark ingest bench` in a process of its own: its result and its peak memory in MiB."""
+    root = Path(__file__).parents[2]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "TIDEMARK_STREAMS": str(streams),
+        "TIDEMARK_DATABASE_URL": settings.require_database(),
+        "TIDEMARK_S3_ENDPOINT": settings.require_store()[0],
+        "TIDEMARK_S3_ACCESS_KEY": settings.require_store()[1],
+        "TIDEMARK_S3_SECRET_KEY": settings.require_store()[2],
+        "TIDEMARK_IMAGE_BUCKET": settings.image_bucket,
+        "TIDEMARK_ARTIFACT_BUCKET": settings.artifact_bucket,
+    }
+    # A shell in between tells the peak of just this process: `ru_maxrss` of all our children would be the largest ever.
+    script = (
+        "import json, resource, subprocess, sys\n"
+        "done = subprocess.run([sys.executable, '-m', 'pipeline', 'ingest', 'bench', '--json'], stdout=-1, stderr=-1)\n"
+        "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n"
+        "print(json.dumps([done.returncode, done.stdout.decode(), done.stderr.decode(), peak]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment, cwd=root
+    )
+    status, output, errors, peak = json.loads(done.stdout)
+    if status:
+        raise SystemExit(f"ingest failed: {errors.splitlines()[-1]}")
+    return json.loads(output), peak / 1024
+
+
+@contextmanager
+def catalogue(servers: Servers, endpoint: str | None = None) -> Iterator[Settings]:
+    """A fresh catalogue and fresh buckets; images may come from another endpoint."""
+    with servers.database() as url:
+        name = url.rsplit("/", 1)[1].replace("_", "-")
+        settings = servers.settings(database_url=url, images=f"images-{name}", artifacts=f"artifacts-{name}")
+        ObjectStore.from_settings(settings).make_buckets()
+        yield settings if endpoint is None else settings.model_copy(update={"s3_endpoint": endpoint})
+
+
+def images_a_second(servers: Servers, streams: Path, data: list[bytes]) -> None:
+    """Print the table of rates; every contender three times, interleaved, and the median counts."""
+    rates: dict[str, list[float]] = {"ceiling": [], "ours": [], "plain": []}
+    for _ in range(ROUNDS):
+        rates["ceiling"].append(ceiling(data))
+        with catalogue(servers) as settings:
+            store = ObjectStore.from_settings(settings)
+            for number, content in enumerate(data):
+                store.put_image(f"{PREFIX}{number:06d}.jpg", content, "image/jpeg")
+            rates["ours"].append(ours(settings, streams, len(data)))
+            rates["plain"].append(plain_loop(settings, len(data)))
+    size = sum(map(len, data)) / len(data) / 1000
+    top = median(rates["ceiling"])
+    rows = {
+        "decode and measure from memory, all cores (ceiling)": "ceiling",
+        "`tidemark ingest`, store to catalogue, start to end": "ours",
+        "plain loop: list, get, open, insert, one by one": "plain",
+    }
+    print(f"{len(data)} JPEG files of {size:.0f} kB, {available_processors()} cores, median of {ROUNDS}\n")
+    print("| what | images a second | of the ceiling | times the plain loop |")
+    print("| --- | ---: | ---: | ---: |")
+    for title, name in rows.items():
+        rate = median(rates[name])
+        print(f"| {title} | {rate:.0f} | {rate / top:.2f} | {rate / median(rates['plain']):.1f} |", flush=True)
+
+
+# -- nothing new
+
+
+def nothing_new(servers: Servers, streams: Path, keys: int) -> None:
+    """Print time and peak memory of ingests that find nothing new, in a catalogue of one key and of very many."""
+    rows = []
+    for count in (1, keys):
+        with serve_listing(count, PREFIX) as endpoint, catalogue(servers) as settings:
+            load_known_keys(settings, "bench", count, PREFIX)
+            served = settings.model_copy(update={"s3_endpoint": endpoint})
+            start = time.perf_counter()
+            result, peak = ingest_command(served, streams)
+            assert (result["listed"], result["batch"], result["gone"]) == (count, None, 0), result
+            rows.append((count, time.perf_counter() - start, peak))
+    print("\n| known keys | seconds | peak memory, MiB | more than the empty run |")
+    print("| ---: | ---: | ---: | ---: |")
+    for count, seconds, peak in rows:
+        print(f"| {count:,} | {seconds:.1f} | {peak:.0f} | {peak - rows[0][2]:.0f} |", flush=True)
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="folder of JPEG files")
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--only", choices=("images", "keys"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        streams = Path(folder) / "streams"
+        streams.mkdir()
+        (streams / "bench.yaml").write_text("labels: none\n")
+        with embedded(Path(folder) / "home", durable=True) as servers:
+            if options.only != "keys":
+                images_a_second(servers, streams, photos(options.count, options.images))
+            if options.only != "images":
+                nothing_new(servers, streams, options.keys)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""Ingest against a store that changes: under its eyes, between runs, and for the worse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.errors import ConfigurationError, ImageRejected, SourceBroken
+from pipeline.records import StoreObject
+from pipeline.settings import Settings
+from pipeline.stages.ingest import ingest
+from pipeline.stages.quarantine import quarantine, retry
+from pipeline.stages.workplace import Workplace, workplace
+from pipeline.storage.objects import ObjectStore
+from tests.integration.scans import scans, upload
+
+
+def open_stream(settings: Settings, tmp_path: Path, text: str) -> Settings:
+    streams = tmp_path / "streams"
+    streams.mkdir(exist_ok=True)
+    (streams / "coins.yaml").write_text(text)
+    return settings.model_copy(update={"streams": streams})
+
+
+@pytest.fixture
+def place(settings: Settings, tmp_path: Path) -> Iterator[Workplace]:
+    with workplace(open_stream(settings, tmp_path, "classes: [0, 1, 4]\n"), "coins") as opened:
+        yield opened
+
+
+def rows(place: Workplace, query: str) -> list[dict[str, Any]]:
+    with place.catalog._cursor() as cursor:
+        cursor.execute(query)
+        return [dict(row) for row in cursor.fetchall()]
+
+
+def delete(place: Workplace, key: str) -> None:
+    place.store._client.delete_object(Bucket=place.store.image_bucket, Key=key)
+
+
+# -- a store that changes
+
+
+def test_what_changes_between_listing_and_reading_is_taken_as_it_was_read(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after, vanishing = scans(1, 0, 3)
+    place.store.put_image("coins/1/a.png", before, "image/png")
+    place.store.put_image("coins/1/b.png", vanishing, "image/png")
+    listing = ObjectStore.list_images
+
+    def then_changed(store: ObjectStore, prefix: str) -> Iterator[StoreObject]:
+        yield from listing(store, prefix)
+        store.put_image("coins/1/a.png", after, "image/png")
+        delete(place, "coins/1/b.png")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "list_images", then_changed)
+        first = ingest(place)
+    assert (first["listed"], first["accepted"], first["quarantined"]) == (2, 1, 0)
+    (image,) = place.catalog.batch_images("coins", [first["batch"]])
+    assert place.store.get_image(image.key, 10**6) == after
+    again = ingest(place)  # nothing is read twice, nothing is missing
+    assert (again["batch"], again["gone"]) == (None, 0)
+    place.store.put_image("coins/1/b.png", vanishing, "image/png")
+    assert ingest(place)["accepted"] == 1
+
+
+def test_a_changed_key_keeps_its_history(place: Workplace) -> None:
+    first, second = scans(1, 0, 2)
+    for data in (first, second, b"no image", first):
+        place.store.put_image("coins/1/a.png", data, "image/png")
+        ingest(place)
+    history = rows(place, "select key, status, reason_code, image_id from tidemark.object_history order by id")
+    assert [(row["status"], row["reason_code"]) for row in history] == [
+        ("accepted", None),
+        ("accepted", None),
+        ("quarantined", "not_an_image"),
+    ]
+    (now,) = rows(place, "select image_id, status from tidemark.object")
+    assert now == {"image_id": history[0]["image_id"], "status": "accepted"}  # the old image came back, as itself
+    assert place.catalog.summary("coins")["images"] == 1
+
+
+def test_a_vanished_key_keeps_its_image_and_its_predictions(place: Workplace) -> None:
+    place.store.put_image("coins/1/a.png", scans(1, 0, 1)[0], "image/png")
+    place.store.put_image("coins/1/b.png", scans(1, 1, 2)[0], "image/png")
+    ingest(place)
+    with place.catalog._cursor() as cursor:
+        cursor.execute(
+            "insert into tidemark.prediction (image_id, model_version, stream, label, confidence, top_k)"
+            " select id, 1, 'coins', '1', 0.9, '[]' from tidemark.image"
+        )
+    delete(place, "coins/1/a.png")
+    assert ingest(place)["gone"] == 1
+    assert [row["status"] for row in rows(place, "select status from tidemark.object order by key")] == [
+        "gone",
+        "accepted",
+    ]
+    assert rows(place, "select count(*) as n from tidemark.prediction") == [{"n": 2}]
+
+
+def test_only_a_file_that_left_its_class_folder_changes_its_label(place: Workplace) -> None:
+    data = scans(1, 0, 1)[0]
+    place.store.put_image("coins/1/a.png", data, "image/png")
+    ingest(place)
+    place.store.put_image("coins/4/copy.png", data, "image/png")
+    ingest(place)  # two folders say different things: the older stays
+    assert rows(place, "select label from tidemark.image") == [{"label": "1"}]
+    delete(place, "coins/1/a.png")
+    delete(place, "coins/4/copy.png")
+    place.store.put_image("coins/0/b.png", data, "image/png")
+    ingest(place)
+    assert rows(place, "select label from tidemark.image") == [{"label": "0"}]
+    events = rows(place, "select label, previous, source, origin from tidemark.label_event order by id")
+    assert events == [
+        {"label": "1", "previous": None, "source": "folder", "origin": "coins/1/a.png"},
+        {"label": "0", "previous": "1", "source": "folder", "origin": "coins/0/b.png"},
+    ]
+
+
+def test_status_counts_duplicates_and_near_duplicates(place: Workplace) -> None:
+    import io
+
+    from PIL import Image
+
+    (data,) = scans(0, 0, 1)
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "JPEG", quality=92)
+    for key, content in {"a.png": data, "same.png": data, "near.jpg": buffer.getvalue()}.items():
+        place.store.put_image(f"coins/0/{key}", content, "image/png")
+    ingest(place)
+    counts = place.catalog.summary("coins")
+    assert (counts["keys"], counts["images"], counts["duplicates"]) == (3, 2, 1)
+    assert (counts["near_duplicates"], counts["near_duplicate_groups"]) == (2, 1)
+    assert {row["n"] for row in rows(place, "select count(distinct split) as n from tidemark.image")} == {1}
+
+
+# -- a broken source, and another try
+
+
+def test_a_batch_of_mostly_bad_objects_fails_and_is_finished_once_the_source_is_repaired(place: Workplace) -> None:
+    good = scans(0, 0, 12)
+    for number, data in enumerate(good):
+        place.store.put_image(f"coins/0/{number:02d}.png", data if number < 8 else data[:60], "image/png")
+    for _ in range(2):  # it stays broken until somebody does something
+        with pytest.raises(SourceBroken, match=r"4 of the 12 new objects .*4 truncated such as 'coins/0/08.png'"):
+            ingest(place)
+        assert place.catalog.unchecked_batches("coins") == []
+    for number, data in enumerate(good):
+        place.store.put_image(f"coins/0/{number:02d}.png", data, "image/png")
+    result = ingest(place)
+    assert (result["accepted"], result["quarantined"], result["unchecked"]) == (12, 0, 1)
+    assert len(place.catalog.batches("coins")) == 1
+
+
+def test_few_objects_are_not_judged_by_their_share(place: Workplace) -> None:
+    for number in range(9):
+        place.store.put_image(f"coins/0/{number}.png", b"", "image/png")
+    assert ingest(place)["quarantined"] == 9
+
+
+def test_quarantine_lists_reasons_and_takes_up_again(settings: Settings, tmp_path: Path) -> None:
+    text = "classes: [0, 1]\ningest: {min_side: 40, max_bad_share: 1}\n"
+    with workplace(open_stream(settings, tmp_path, text), "coins") as strict:
+        upload(settings, "coins/", 0, 6, digits=(0,))
+        strict.store.put_image("coins/0/broken.png", b"no", "image/png")
+        first = ingest(strict)
+        listed = quarantine(strict)
+        assert listed["reasons"] == {"too_small": 6, "not_an_image": 1}
+        assert {row["batch"] for row in listed["objects"]} == {first["batch"]}
+        assert "ingest.min_side" in quarantine(strict, "too_small", 1)["objects"][0]["reason"]
+        with pytest.raises(ConfigurationError, match="there is too_small, not_an_image"):
+            quarantine(strict, "nosuch")
+        tried = retry(strict, "too_small")  # nothing has changed: nothing changes, and no batch is made of it
+        assert (tried["tried_again"], tried["accepted"], tried["still_quarantined"], tried["batch"]) == (6, 0, 7, None)
+    with workplace(open_stream(settings, tmp_path, "classes: [0, 1]\n"), "coins") as lenient:
+        tried = retry(lenient)
+        assert (tried["tried_again"], tried["accepted"], tried["still_quarantined"]) == (7, 6, 1)
+        assert quarantine(lenient)["reasons"] == {"not_an_image": 1}
+        assert ingest(lenient)["batch"] is None
+
+
+def test_an_object_that_the_store_refuses_is_tried_by_every_run(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(place.settings, "coins/", 0, 5, digits=(0,))
+    fetch = ObjectStore.fetch_image
+
+    def refusing(store: ObjectStore, key: str, max_bytes: int) -> Any:
+        if key == "coins/0/3.png":
+            raise ImageRejected("refused", "the store refuses this object: check the rights on it")
+        return fetch(store, key, max_bytes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "fetch_image", refusing)
+        assert (ingest(place)["accepted"], ingest(place)["batch"]) == (4, None)
+        assert quarantine(place)["reasons"] == {"refused": 1}
+    assert ingest(place)["accepted"] == 1
+    assert quarantine(place)["quarantined"] == 0
+
+
+# -- folders named by dates
+
+
+def day(ago: int) -> datetime:
+    return datetime.now(UTC) - timedelta(days=ago)
+
+
+def test_dated_listing_reads_the_recent_folders_only(settings: Settings, tmp_path: Path) -> None:
+    here = open_stream(settings, tmp_path, "classes: [0, 1]\nlabels: none\ningest: {listing: dated, margin_days: 3}\n")
+    old, recent = day(30), day(1)
+    digits = iter(scans(0, 0, 8))
+
+    def put(place: Workplace, key: str) -> None:
+        place.store.put_image(f"coins/{key}", next(digits), "image/png")
+
+    with workplace(here, "coins") as place:
+        put(place, f"dt={old:%Y-%m-%d}/a.png")
+        put(place, f"{recent:%Y/%m/%d}/b.png")
+        assert ingest(place)["listed"] == 2  # the first listing is full
+        put(place, f"dt={old:%Y-%m-%d}/late.png")  # later than the margin allows
+        put(place, f"dt={recent:%Y-%m-%d}/c.png")
+        put(place, f"{day(0):%Y/%m/%d}/camera 2/d.png")
+        second = ingest(place)
+        assert (second["listed"], second["accepted"], second["gone"]) == (3, 2, 0)
+        delete(place, f"coins/{recent:%Y/%m/%d}/b.png")
+        delete(place, f"coins/dt={old:%Y-%m-%d}/a.png")
+        assert ingest(place)["gone"] == 1  # only where it looked
+        everything = ingest(place, full=True)
+        assert (everything["accepted"], everything["gone"]) == (1, 1)
+
+
+def test_a_limit_does_not_let_dated_listing_forget_what_was_left(settings: Settings, tmp_path: Path) -> None:
+    here = open_stream(settings, tmp_path, "labels: none\ningest: {listing: dated, margin_days: 0}\n")
+    with workplace(here, "coins") as place:
+        for number, data in enumerate(scans(0, 0, 6)):
+            place.store.put_image(f"coins/dt={day(40):%Y-%m-%d}/{number}.png", data, "image/png")
+        assert ingest(place, limit=4)["accepted"] == 4
+        assert ingest(place, limit=2)["accepted"] == 2
+        assert ingest(place)["listed"] == 0
+
+
+# -- the command
+
+
+@pytest.fixture
+def command(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    """The command line, in the environment of the stream `coins`."""
+    here = place.settings
+    for name in type(here).model_fields:
+        value = getattr(here, name)
+        if value is not None and name != "mlflow_tracking_uri":
+            text = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+            monkeypatch.setenv(f"TIDEMARK_{name.upper()}", text)
+    monkeypatch.setattr("pipeline.console.set_up_logging", lambda *, debug: None)
+    return CliRunner()
+
+
+def test_quarantine_on_the_command_line(place: Workplace, command: CliRunner) -> None:
+    assert command.invoke(app, ["quarantine", "coins"]).stdout == "nothing of stream coins is in quarantine\n"
+    place.store.put_image("coins/0/\x1b[31mred [bold]x.png", b"", "image/png")
+    place.store.put_image("coins/0/good.png", scans(0, 0, 1)[0], "image/png")
+    ingest(place)
+    shown = command.invoke(app, ["quarantine", "coins"]).stdout
+    assert "1 in quarantine: 1 empty" in shown
+    assert "\x1b" not in shown
+    assert "[bold]" in shown
+    told = json.loads(command.invoke(app, ["quarantine", "coins", "--json"]).stdout)
+    assert told["objects"][0]["key"] == "coins/0/\x1b[31mred [bold]x.png"
+    again = json.loads(command.invoke(app, ["quarantine", "coins", "--retry", "--json"]).stdout)
+    assert (again["tried_again"], again["still_quarantined"]) == (1, 1)
+    wrong = command.invoke(app, ["quarantine", "coins", "--reason", "nosuch", "--json"])
+    assert wrong.exit_code == 2
+    assert "there is empty" in json.loads(wrong.stdout)["error"]
