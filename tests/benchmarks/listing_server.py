@@ -17,6 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote_plus, urlsplit
@@ -33,13 +34,18 @@ def key_of(index: int, prefix: str = "") -> str:
     return f"{prefix}{index // FOLDER:05d}/{index:09d}.png"
 
 
+@lru_cache(maxsize=16)
+def _modified(page: int) -> datetime:
+    return FIRST + timedelta(seconds=page)
+
+
 def listed_object(index: int, prefix: str = "") -> StoreObject:
     """What the server lists at an index."""
     return StoreObject(
         key=key_of(index, prefix),
         bytes=50_000 + index % 20_000,
         etag=f"{index * 0x9E3779B97F4A7C15 % 2**128:032x}",
-        last_modified=FIRST + timedelta(seconds=index),
+        last_modified=_modified(index // PAGE),
     )
 
 
@@ -47,9 +53,11 @@ def page_of(start: int, stop: int, prefix: str, asked: dict[str, str], more: boo
     """One answer to ListObjectsV2 with the objects of a range of indices, as Amazon's S3 writes it."""
     encoded = asked.get("encoding-type") == "url"
     written = quote_plus(prefix, safe="/") if encoded else prefix
+    pages = range(start // PAGE, stop // PAGE + 1)
+    modified = {page: _modified(page).strftime("%Y-%m-%dT%H:%M:%S.000Z") for page in pages}
     contents = "".join(
         f"<Contents><Key>{key_of(index, written)}</Key>"
-        f"<LastModified>{(FIRST + timedelta(seconds=index)).isoformat()[:19]}.000Z</LastModified>"
+        f"<LastModified>{modified[index // PAGE]}</LastModified>"
         f"<ETag>&quot;{index * 0x9E3779B97F4A7C15 % 2**128:032x}&quot;</ETag>"
         f"<Size>{50_000 + index % 20_000}</Size><StorageClass>STANDARD</StorageClass></Contents>"
         for index in range(start, stop)
