@@ -15,7 +15,7 @@ def verdict(kind: Kind, *, first: bool = False, looks: str | None = None) -> str
     """
     if first:
         return "There is no model yet: these images are for a first one to learn from."
-    like = f" They look like {looks}." if looks else ""
+    like = f" Likely cause: {looks}." if looks else ""
     return {
         "clean": "These images look like the ones the model was judged on.",
         "watch": f"These images differ from the ones the model was judged on, though not enough to act.{like}",

@@ -40,6 +40,11 @@ def report(stream: str, check: str, kind: str = "html") -> str:
     return f"checks/{stream}/{check}/report.{kind}"
 
 
+def properties(stream: str, check: str) -> str:
+    """Evidently's page on the measures of a check's images, beside its report."""
+    return f"checks/{stream}/{check}/properties.html"
+
+
 def snapshot(stream: str, digest: str) -> str:
     """The images and labels that a training run used; named by the content's SHA-256."""
     return f"snapshots/{stream}/{digest}.parquet"
