@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, ObjectMissing
 from pipeline.records import Check
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
@@ -65,15 +66,19 @@ def models(place: Workplace) -> list[dict[str, Any]]:
 
 
 def fetch_report(place: Workplace, check_id: str | None, folder: Path) -> dict[str, Any]:
-    """Write a check's report to the local disk and say where; without an id, the newest one's.
+    """Write a check's report and what it links to on the local disk and say where; without an id, the newest one's.
 
     Raises:
         ConfigurationError: The stream has no such check.
     """
     check = _find(place, check_id)
-    target = folder / place.stream.name / f"{check.id}.html"
+    name = place.stream.name
+    target = folder / name / check.id / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(place.store.get_artifact(keys.report(place.stream.name, check.id)))
+    target.write_bytes(place.store.get_artifact(keys.report(name, check.id)))
+    for key in (keys.report(name, check.id, "json"), keys.properties(name, check.id)):
+        with suppress(ObjectMissing):  # a check without a test has no page on image properties
+            (target.parent / key.rpartition("/")[2]).write_bytes(place.store.get_artifact(key))
     url = place.settings.airflow_url
     return {
         "stream": place.stream.name,

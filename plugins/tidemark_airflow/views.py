@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from pipeline.errors import ObjectMissing, TidemarkError
 from pipeline.stream import NAME
-from tidemark_airflow.addresses import base
+from tidemark_airflow.addresses import base, check_page
 from tidemark_airflow.connections import settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,20 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
+}
+
+# Evidently's page draws with scripts of its own. They run in a page without an origin: without this site's cookies,
+# without its other pages, and without any address to send to.
+SANDBOX = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+
+# What lies beside each other in the store, with the headers it is sent with. Links between them are relative.
+FILES = {
+    "report.html": {"Content-Type": "text/html; charset=utf-8"},
+    "report.json": {"Content-Type": "application/json"},
+    "properties.html": {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": SANDBOX},
 }
 
 templates = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True)
@@ -79,11 +93,18 @@ def recent_checks(user: Reader) -> HTMLResponse:
 
 @app.get("/checks/{stream}/{check}")
 def report(stream: str, check: str, request: Request, user: Reader) -> Response:
-    """A check's report as it lies in the store."""
-    if not (NAME.fullmatch(stream) and CHECK_ID.fullmatch(check)):
-        raise HTTPException(404, "There is no such check.")
-    requires_access_dag("GET", param_dag_id=f"{stream}{DETECT}")(request, user)
-    return HTMLResponse(_report(stream, check))
+    """Where a check's report is."""
+    _find(stream, check, request, user)
+    return RedirectResponse(f"{check_page(stream, check)}/report.html", 307)
+
+
+@app.get("/checks/{stream}/{check}/{file}")
+def report_file(stream: str, check: str, file: str, request: Request, user: Reader) -> Response:
+    """A check's report, its twin for machines or its page on image properties, as it lies in the store."""
+    found = _find(stream, check, request, user)
+    if file not in FILES:
+        raise HTTPException(404, f"There is no such page of check {check}.")
+    return Response(_artefact(found, file), headers=FILES[file])
 
 
 @app.api_route("/{anything:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
@@ -100,32 +121,47 @@ def _latest(streams: list[str]) -> list[Check]:
     return sorted(checks, key=lambda check: str(check.created_at), reverse=True)[: 4 * RECENT]
 
 
-def _report(stream: str, check: str) -> bytes:
-    """The report's HTML.
+def _find(stream: str, check: str, request: Request, user: BaseUser) -> Check:
+    """A check that the user may see.
 
     Raises:
-        HTTPException: 404, the catalogue or the store does not have it.
-        ServiceError: The database or the store does not serve.
+        HTTPException: 404, the catalogue does not have it; 403, it is not for this user.
+        ServiceError: The database does not serve.
     """
     from pipeline.storage.catalog import connect
-    from pipeline.storage.objects import ObjectStore
 
-    here = settings()
-    with connect(here) as catalog:
+    if not (NAME.fullmatch(stream) and CHECK_ID.fullmatch(check)):
+        raise HTTPException(404, "There is no such check.")
+    requires_access_dag("GET", param_dag_id=f"{stream}{DETECT}")(request, user)
+    with connect(settings()) as catalog:
         found = catalog.check(check)
     if found is None or found.stream != stream:
         raise HTTPException(404, f"Stream {stream} has no check {check}.")
+    return found
+
+
+def _artefact(check: Check, file: str) -> bytes:
+    """One of the files of a check.
+
+    Raises:
+        HTTPException: 404, the store does not have it.
+        ServiceError: The store does not serve.
+    """
+    from pipeline.storage.objects import ObjectStore
+
+    folder = check.report_key.rpartition("/")[0]
     try:
-        return ObjectStore.from_settings(here).get_artifact(found.report_key)
+        return ObjectStore.from_settings(settings()).get_artifact(f"{folder}/{file}")
     except ObjectMissing:
-        raise HTTPException(404, f"The report of check {check} is no longer in the store.") from None
+        raise HTTPException(404, f"The file {file} of check {check.id} is no longer in the store.") from None
 
 
 @app.middleware("http")
 async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Every answer tells the browser to load, run and remember nothing."""
+    """Every answer tells the browser to load, run and remember nothing, unless it says what it may."""
     response = await call_next(request)
-    response.headers.update(HEADERS)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     return response
 
 

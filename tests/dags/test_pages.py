@@ -19,7 +19,16 @@ from tests.dags.airflow_server import AirflowServer
 pytestmark = pytest.mark.stack
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
-ROUTES = ["/", "/checks/live/b1-v0", "/checks/live/no-such-check", "/anything", "/docs", "/openapi.json"]
+ROUTES = [
+    "/",
+    "/checks/live/b1-v0",
+    "/checks/live/b1-v0/report.html",
+    "/checks/live/b1-v0/properties.html",
+    "/checks/live/no-such-check",
+    "/anything",
+    "/docs",
+    "/openapi.json",
+]
 HOSTILE = [
     "/checks/live/..%2F..%2Fetc%2Fpasswd",
     "/checks/..%2F..%2Fetc/passwd",
@@ -28,6 +37,8 @@ HOSTILE = [
     "/checks/live/b1-v0%00",
     "/checks/live/b1-v0'%20OR%20'1'='1",
     "/checks/live/" + "b" * 5000,
+    "/checks/live/b1-v0/..%2Freport.html",
+    "/checks/live/b1-v0/%22%3E%3Cscript%3E",
 ]
 
 Get = Callable[..., requests.Response]
@@ -96,10 +107,30 @@ def test_readers_see_the_report_as_it_lies_in_the_store(
     get: Get, live_settings: Settings, check_path: str, user: str, cookie: bool
 ) -> None:
     answer = get(check_path, user, cookie=cookie)
+    assert answer.status_code == 307
+    assert answer.headers["Location"] == f"/tidemark{check_path}/report.html"
+    check = check_path.rpartition("/")[2]
+    store = ObjectStore.from_settings(live_settings)
+    for kind, media in (("html", "text/html"), ("json", "application/json")):
+        answer = get(f"{check_path}/report.{kind}", user, cookie=cookie)
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith(media)
+        assert answer.content == store.get_artifact(keys.report("live", check, kind))
+
+
+def test_the_page_of_image_properties_is_shown_without_an_origin(
+    get: Get, live_settings: Settings, check_path: str
+) -> None:
+    store = ObjectStore.from_settings(live_settings)
+    store.put_artifact(keys.properties("live", check_path.rpartition("/")[2]), b"<!doctype html>", "text/html")
+    assert get(f"{check_path}/properties.html", "guest").status_code == 403
+    answer = get(f"{check_path}/properties.html", "viewer")
     assert answer.status_code == 200
-    assert answer.headers["Content-Type"].startswith("text/html")
-    key = keys.report("live", check_path.rpartition("/")[2])
-    assert answer.content == ObjectStore.from_settings(live_settings).get_artifact(key)
+    assert answer.content == b"<!doctype html>"
+    policy = [part.strip() for part in answer.headers["Content-Security-Policy"].split(";")]
+    assert {"sandbox allow-scripts", "default-src 'none'", "frame-ancestors 'self'"} <= set(policy)
+    assert not [part for part in policy if "allow-same-origin" in part or "connect-src" in part or "http" in part]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_readers_see_the_list_of_checks(get: Get, check_path: str) -> None:
@@ -110,14 +141,25 @@ def test_readers_see_the_list_of_checks(get: Get, check_path: str) -> None:
 
 
 def test_a_user_without_rights_sees_no_check(get: Get, check_path: str) -> None:
-    assert get(check_path, "guest").status_code == 403
+    for path in (check_path, f"{check_path}/report.html", f"{check_path}/report.json"):
+        assert get(path, "guest").status_code == 403
     answer = get("/", "guest")
     assert answer.status_code == 200
     assert "b1-v0" not in answer.text
     assert "no checks yet" in answer.text
 
 
-@pytest.mark.parametrize("path", ["/checks/live/no-such-check", "/checks/elsewhere/b1-v0", "/anything", *HOSTILE])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/checks/live/no-such-check",
+        "/checks/live/no-such-check/report.html",
+        "/checks/live/b1-v0/other.html",
+        "/checks/elsewhere/b1-v0",
+        "/anything",
+        *HOSTILE,
+    ],
+)
 def test_what_does_not_exist_is_a_plain_page(get: Get, path: str) -> None:
     answer = get(path, "admin")
     assert answer.status_code == 404
@@ -130,6 +172,7 @@ def test_every_answer_forbids_scripts_and_strangers(get: Get, check_path: str) -
     for answer in (
         get("/", "admin"),
         get(check_path, "admin"),
+        get(f"{check_path}/report.html", "admin"),
         get("/anything", "admin"),
         get("/"),
         get("/x", "guest"),
@@ -175,7 +218,7 @@ def test_a_missing_report_is_404(get: Get, live_settings: Settings, checked: str
                 }
             )
         )
-    answer = get("/checks/live/gone-1", "admin")
+    answer = get("/checks/live/gone-1/report.html", "admin")
     assert answer.status_code == 404
     assert "no longer in the store" in answer.text
 
