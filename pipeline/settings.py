@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
     s3_region: str = "us-east-1"
-    s3_timeout: float = Field(default=60, gt=0)  # seconds that the store may stay silent before a read is tried again
+    s3_timeout: float = Field(default=60, gt=0)  # seconds of silence before a read is tried again
     image_bucket: str = "images"
     artifact_bucket: str = "tidemark"
     streams: Path = Path("streams")

@@ -40,9 +40,9 @@ def list_objects(reader: StoreReader, bucket: str, prefix: str) -> Iterator[Stor
         HTTPError: Nothing answers.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="listing") as ahead:
-        page = fetch_page(reader, bucket, prefix, None)
+        page = fetch_page(reader, bucket, prefix, None, PAGE)
         while page.token is not None:
-            following = ahead.submit(fetch_page, reader, bucket, prefix, page.token)
+            following = ahead.submit(fetch_page, reader, bucket, prefix, page.token, PAGE)
             yield from page.objects
             last, page = page.token, following.result()
             if page.token == last:
@@ -50,7 +50,7 @@ def list_objects(reader: StoreReader, bucket: str, prefix: str) -> Iterator[Stor
         yield from page.objects
 
 
-def fetch_page(reader: StoreReader, bucket: str, prefix: str, token: str | None, most_keys: int = PAGE) -> Page:
+def fetch_page(reader: StoreReader, bucket: str, prefix: str, token: str | None, most_keys: int) -> Page:
     """One page of a listing, from its token on or from the start."""
     parameters = [("encoding-type", "url"), ("list-type", "2"), ("max-keys", str(most_keys)), ("prefix", prefix)]
     if token is not None:

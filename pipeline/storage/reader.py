@@ -123,9 +123,9 @@ class StoreReader:
             except (HTTPError, OSError, Answered, Garbled) as failure:
                 if isinstance(failure, Answered) and not (failure.status in AGAIN or failure.code in AGAIN_CODES):
                     raise
-                cuts.add(failure.partial if isinstance(failure, IncompleteRead) else None)
+                cuts.add(_cut_at(failure))
                 if attempt == ATTEMPTS and len(cuts) == 1 and None not in cuts:
-                    # Cut at the same byte each time: no connection is so regular, this object is damaged in the store.
+                    # At the same byte each time: no connection is so regular, what lies in the store is damaged.
                     raise Answered(500, CUT_SHORT) from failure
                 if attempt == ATTEMPTS or time.monotonic() - start > self._patience:
                     raise
@@ -178,6 +178,12 @@ class StoreReader:
             if time.monotonic() > deadline:
                 raise ReadTimeoutError(self._pool, "", "the body comes too slowly")
         return b"".join(parts)
+
+
+def _cut_at(failure: Exception) -> int | None:
+    """After how many bytes a body ended too early; None where something else went wrong."""
+    cause = failure.__cause__
+    return cause.partial if isinstance(cause, IncompleteRead) else None
 
 
 def _code(body: bytes | None) -> str:

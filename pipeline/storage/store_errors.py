@@ -12,7 +12,7 @@ from botocore.exceptions import SSLError as BotoSSLError
 from urllib3.exceptions import HTTPError, ProtocolError, SSLError
 
 from pipeline.errors import BucketMissing, ObjectMissing, StoreError, StoreRefused, StoreUnreachable
-from pipeline.storage.reader import Answered, Garbled
+from pipeline.storage.reader import CUT_SHORT, Answered, Garbled
 
 # About who asks, whatever is asked for.
 OF_CREDENTIALS = frozenset({"InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
@@ -81,6 +81,8 @@ class StoreErrors:
             )
         if code in _MISSING or status == 404:
             return ObjectMissing(f"the store has no object {key!r} in bucket {bucket!r}")
+        if code == CUT_SHORT:
+            return self._broke_off()
         return StoreError(f"the store at {self.endpoint} failed on {key!r}: {code} (status {status})")
 
     def _broke_off(self) -> StoreUnreachable:
