@@ -67,13 +67,13 @@ class Plan:
     methods: frozenset[str] = frozenset({"GET"})
     always: Mapping[str, Fault] = field(default_factory=dict)
 
-    def fault(self, method: str, key: str, target: str, times: int) -> Fault | None:
-        """What befalls a request for a target that was asked for so many times before."""
+    def fault(self, method: str, key: str, query: str, times: int) -> Fault | None:
+        """What befalls a request that was made so many times before."""
         if key in self.always:
             return self.always[key]
         if method not in self.methods or times >= self.in_a_row:
             return None
-        drawn = random.Random(f"{self.seed} {method} {target} {times}").random()
+        drawn = random.Random(f"{self.seed} {method} {key} {query} {times}").random()
         for name in ("hang", "reset", "busy", "error", "cut", "stall", "delay"):
             drawn -= getattr(self, name)
             if drawn < 0:
@@ -144,7 +144,8 @@ class Handler(BaseHTTPRequestHandler):
         # Signed anew each time and with another date, so the headers do not tell one request from the same again.
         request = (self.command, self.path)
         with proxy.lock:
-            fault = proxy.plan.fault(self.command, _key(self.path), self.path, proxy.asked[request])
+            url = urlsplit(self.path)
+            fault = proxy.plan.fault(self.command, _key(url.path), url.query, proxy.asked[request])
             proxy.asked[request] += 1
             if fault is not None:
                 proxy.faults[fault] += 1
@@ -241,6 +242,6 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _key(target: str) -> str:
-    """The key a request is about; empty for a bucket."""
-    return unquote(urlsplit(target).path).lstrip("/").partition("/")[2]
+def _key(path: str) -> str:
+    """The key a request is about; empty for a bucket. A bucket's name is a test's own and decides nothing."""
+    return unquote(path).lstrip("/").partition("/")[2]
