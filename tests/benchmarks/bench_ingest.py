@@ -29,9 +29,9 @@ import boto3
 import numpy as np
 import psycopg2
 from PIL import Image
-from pipeline.images.examine import examine
 
 from pipeline.images.decode import Limits
+from pipeline.images.examine import examine
 from pipeline.model.processors import available_processors
 from pipeline.settings import Settings
 from pipeline.storage.objects import ObjectStore

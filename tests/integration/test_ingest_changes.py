@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,12 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.errors import ConfigurationError, ImageRejected, SourceBroken
+from pipeline.errors import Busy, ConfigurationError, ImageRejected, SourceBroken
 from pipeline.records import StoreObject
 from pipeline.settings import Settings
 from pipeline.stages.ingest import ingest
 from pipeline.stages.quarantine import quarantine, retry
 from pipeline.stages.workplace import Workplace, workplace
+from pipeline.storage.database import advisory_lock, connection
 from pipeline.storage.objects import ObjectStore
 from tests.integration.scans import scans, upload
 
@@ -280,3 +284,28 @@ def test_quarantine_on_the_command_line(place: Workplace, command: CliRunner) ->
     wrong = command.invoke(app, ["quarantine", "coins", "--reason", "nosuch", "--json"])
     assert wrong.exit_code == 2
     assert "there is empty" in json.loads(wrong.stdout)["error"]
+
+
+def test_a_killed_process_gives_its_lock_back_in_the_midst_of_a_statement(settings: Settings) -> None:
+    """PostgreSQL notices that nobody waits for the answer."""
+    script = (
+        "import sys\n"
+        "from pipeline.storage.database import advisory_lock, connection\n"
+        "with connection(sys.argv[1]) as opened, advisory_lock(opened, 'ingest', 'coins'), opened.cursor() as cursor:\n"
+        "    print('held', flush=True)\n"
+        "    cursor.execute('select pg_sleep(600)')\n"
+    )
+    url = settings.require_database()
+    child = subprocess.Popen([sys.executable, "-c", script, url], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    child.kill()
+    child.wait()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with connection(url) as opened, advisory_lock(opened, "ingest", "coins"):
+                return
+        except Busy:
+            assert time.monotonic() < deadline, "the lock of a dead process is still held"
+            time.sleep(0.5)
