@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from drift.policy import p_text
 from drift.report import pictures
@@ -17,7 +19,9 @@ from drift.report.findings import findings
 
 SAMPLES = 24
 # Of all thumbnails before base64, which makes a third more of them: the page stays under 2 MB.
-PICTURE_BYTES = 1_300_000
+PICTURE_BYTES = 1_100_000
+LONGEST = 120  # characters of a name wherever it is not needed whole
+BATCHES = 20
 MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
@@ -48,6 +52,7 @@ def render(report: CheckReport) -> str:
             accuracy=pictures.accuracy(report),
             bars=pictures.bars(report.classes),
             measures=pictures.measures(report.properties),
+            properties_page=_beside(report.properties_page),
             past=pictures.p_values(history),
             accuracies=pictures.accuracies(history, report.baseline),
             checks=history[-pictures.CHECKS :],
@@ -75,7 +80,7 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
     facts = [
         ("stream", report.stream),
         ("check", report.check),
-        (many, ", ".join(str(batch) for batch in report.batches) or "none"),
+        (many, _listed(report.batches)),
         ("when", f"{report.when:%Y-%m-%d %H:%M} {report.when.tzname() or ''}".strip()),
         ("model version", "none yet" if report.model_version is None else str(report.model_version)),
         ("images", f"{report.images:,}"),
@@ -97,6 +102,12 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
     ]
 
 
+def _listed(batches: Sequence[int]) -> str:
+    if len(batches) > BATCHES:
+        return f"{batches[0]} to {batches[-1]}, {len(batches):,} of them"
+    return ", ".join(str(batch) for batch in batches) or "none"
+
+
 def _shown(samples: Sequence[Sample]) -> list[Shown]:
     """Pictures that would make the page too large are left out."""
     left = PICTURE_BYTES
@@ -115,8 +126,14 @@ def _data_uri(picture: bytes) -> str | None:
     """A picture's bytes as a data URI; None unless they begin as PNG or JPEG."""
     for magic, kind in MAGIC.items():
         if picture.startswith(magic):
-            return f"data:{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+            # The alphabet of base64 holds nothing to escape, and looking for it takes longer than the rest of the page.
+            return Markup(f"data:{kind};base64,{base64.b64encode(picture).decode('ascii')}")  # noqa: S704
     return None
+
+
+def _beside(address: str | None) -> str | None:
+    """An address of something beside the page; None for any other."""
+    return address if address is not None and re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9]+)?", address) else None
 
 
 def _printable(value: Any) -> Any:
@@ -124,6 +141,11 @@ def _printable(value: Any) -> Any:
     if type(value) is not str:
         return value
     return "".join(char if char.isprintable() or char in "\n\u00a0" else f"\\u{ord(char):04x}" for char in value)
+
+
+def _short(value: str) -> str:
+    """A long name without its middle: it begins with where it lies and ends with what it is."""
+    return value if len(value) <= LONGEST else f"{value[: LONGEST // 2]}…{value[-LONGEST // 2 :]}"
 
 
 @cache
@@ -137,6 +159,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["share"] = lambda value: f"{value:.0%}" if value >= 0.1 or value == 0 else f"{value:.1%}"
+    environment.filters["short"] = _short
     environment.filters["p"] = p_text
     environment.filters["chance"] = lambda value: (
         f"p\u00a0=\u00a0{p_text(value)}" if value >= 1e-4 else "p\u00a0<\u00a00.0001"
