@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,6 @@ from PIL import Image
 from pipeline.images.rgb import STRIP_PIXELS
 from pipeline.records import Measures
 
-Floats = NDArray[np.float32]
 GREYS = np.arange(256)
 
 
@@ -72,14 +70,24 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
 def _opponents(strip: Image.Image) -> NDArray[np.float64]:
     """Sums of rg, rg², 2 yb and (2 yb)², where rg = R - G and 2 yb = R + G - 2 B: whole numbers of 16 bits."""
     red, green, blue = (np.frombuffer(strip.tobytes("raw", band), np.uint8).astype(np.int16) for band in "RGB")
-    sums = []
-    for opponent in (red - green, red + green - (blue << 1)):
-        # Around one of the values instead of 0, so that an even colour's variance does not drown in its square.
-        count, centre = opponent.size, int(opponent[0])
-        values = (opponent - centre).astype(np.float32)
-        total, squares = _sum(values), _sum_of_squares(values)
-        sums += [total + count * centre, squares + 2 * centre * total + count * centre**2]
-    return np.array(sums)
+    # In place wherever it can be: fresh arrays cost more than the arithmetic, in page faults.
+    floats = np.empty(red.size, np.float32)
+    rg_sums = _moments(red - green, floats)
+    red += green
+    blue <<= 1
+    red -= blue
+    return np.array([*rg_sums, *_moments(red, floats)])
+
+
+def _moments(values: NDArray[np.int16], floats: NDArray[np.float32]) -> tuple[float, float]:
+    """Sum and sum of squares of contiguous whole numbers; both arrays are scratch."""
+    # Around one of them instead of 0, so that an even colour's variance does not drown in its square.
+    count, centre = values.size, int(values[0])
+    values -= centre
+    floats = floats[:count]
+    np.copyto(floats, values)
+    total, squares = float(floats.sum()), float(floats @ floats)
+    return total + count * centre, squares + 2 * centre * total + count * centre**2
 
 
 def _colourfulness(rg: float, rg_squared: float, yb_twice: float, yb_twice_squared: float) -> float:
@@ -93,30 +101,19 @@ def _laplacian_variance(luma: Image.Image) -> float:
     width, height = luma.size
     if width < 3 or height < 3:
         return 0.0
+    rows = min(height - 2, max(1, STRIP_PIXELS // width))
+    laplacian = np.empty((rows, width - 2), np.int16)
+    floats = np.empty(laplacian.size, np.float32)
     total = squares = 0.0
-    for part in _overlapping(luma):
-        laplacian = part[:-2, 1:-1] + part[2:, 1:-1]
-        laplacian += part[1:-1, :-2]
-        laplacian += part[1:-1, 2:]
-        laplacian -= part[1:-1, 1:-1] << 2
-        values = laplacian.ravel().astype(np.float32)
-        total += _sum(values)
-        squares += _sum_of_squares(values)
+    # Each strip begins with the last two rows of the one before, so that every inner row is inside exactly one.
+    for top in range(0, height - 2, rows):
+        bottom = min(top + rows + 2, height)
+        grey = np.asarray(luma.crop((0, top, width, bottom)) if rows < height - 2 else luma).astype(np.int16)
+        values = laplacian[: bottom - top - 2]
+        np.multiply(grey[1:-1, 1:-1], -4, out=values)
+        for neighbours in (grey[:-2, 1:-1], grey[2:, 1:-1], grey[1:-1, :-2], grey[1:-1, 2:]):
+            values += neighbours
+        moments = _moments(values.reshape(-1), floats)
+        total, squares = total + moments[0], squares + moments[1]
     inner = (width - 2) * (height - 2)
     return max(0.0, squares / inner - (total / inner) ** 2)
-
-
-def _overlapping(luma: Image.Image) -> Iterator[NDArray[np.int16]]:
-    """Strips of which each begins with the last two rows of the one before: every inner row is inside exactly one."""
-    rows = max(1, STRIP_PIXELS // luma.width)
-    for top in range(0, luma.height - 2, rows):
-        strip = luma.crop((0, top, luma.width, min(top + rows + 2, luma.height)))
-        yield np.asarray(strip).astype(np.int16)
-
-
-def _sum(values: Floats) -> float:
-    return float(values.sum())
-
-
-def _sum_of_squares(values: Floats) -> float:
-    return float(values @ values)

@@ -15,5 +15,5 @@ def phash(luma: Image.Image) -> str:
     The hash is imagehash's. Its fine filter would read every pixel of a large photo many times; a box filter first
     takes a third of the time and moves at most a few bits.
     """
-    factor = min(luma.size) // (SIDE * GAP)
-    return str(imagehash.phash(luma.reduce(factor) if factor > 1 else luma))
+    factors = (max(1, luma.width // (SIDE * GAP)), max(1, luma.height // (SIDE * GAP)))
+    return str(imagehash.phash(luma.reduce(factors) if factors != (1, 1) else luma))

@@ -30,7 +30,9 @@ from pipeline.records import Examined, Measures
 
 WALL_FACTOR = 4  # a busy machine may take so many times the processor time
 START_SECONDS = 120.0  # for a process to import what it needs
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# One processor a process; and heap kept at hand: getting it from the kernel anew for every image takes as long as
+# measuring the image does.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_TOP_PAD_": str(16 << 20)}
 LONGEST_ANSWER = 1 << 20
 
 MiB = 1 << 20
@@ -38,7 +40,7 @@ MiB = 1 << 20
 
 def memory_for(max_pixels: int) -> int:
     """Bytes that decoding and measuring an image of so many pixels may take, whatever its format and mode."""
-    return 256 * MiB + 24 * max_pixels
+    return 256 * MiB + 20 * max_pixels
 
 
 class WorkshopClosed(RuntimeError):
@@ -188,7 +190,7 @@ class _Worker:
             # -P: a file `numpy.py` in the current folder is none of ours. The child never sees our __main__.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pipeline.images.worker", str(theirs.fileno()), json.dumps(settings)],
-                env={**os.environ, **dict.fromkeys(ONE_THREAD, "1"), "PYTHONPATH": path},
+                env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
