@@ -174,7 +174,8 @@ def _unreadable(number: int, detail: str) -> LabelProblem:
 
 
 def _outcome(number: int, row: list[str], header: _Header, reading: Reading) -> Outcome:
-    if len(row) < header.needed or any(field.strip() for field in row[header.columns :]):
+    # Also where what is too much is empty: with a comma in its key, `a,b.png,cat,` would label `a` as `b.png`.
+    if not header.needed <= len(row) <= header.columns:
         fields = "1 field" if len(row) == 1 else f"{len(row)} fields"
         detail = f"has {fields} where the header names {header.columns}"
         if len(row) > header.columns:

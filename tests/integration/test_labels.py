@@ -318,18 +318,19 @@ def test_a_store_that_is_away_is_an_error_and_no_lost_label(pets: Settings, plac
         apply_labels(nowhere)
 
 
-def test_a_hundred_thousand_rows_take_seconds(place: Workplace) -> None:
+def test_a_hundred_thousand_rows_are_no_hundred_thousand_statements(place: Workplace) -> None:
     count = 100_000
     enter(place, {f"pets/{number:06}.png": str(number) for number in range(count)})
     rows = "".join(f"{number:06}.png,{'cat' if number % 3 else 'dog'}\n" for number in range(count))
     put(place, "key,label\n" + rows)
-    begun = time.monotonic()
+    begun, spent = time.monotonic(), time.process_time()
     assert apply_labels(place) == {"labelled": count, "label_problems": 0}
-    assert time.monotonic() - begun < 60  # 8 s where nothing else runs
     put(place, "file,label\n" + rows.replace("000001.png,cat", "000001.png,dog"))
-    begun = time.monotonic()
     assert apply_labels(place) == {"labelled": 1, "label_problems": 0}
-    assert time.monotonic() - begun < 60
+    # Twice a second of our own and some ten of the database's, by whose clock nothing is tested here; compared row by
+    # row, it would be at work for an hour.
+    assert time.process_time() - spent < 20
+    assert time.monotonic() - begun < 300
     assert labels_overview(place, 1)["by_class"] == {"cat": 66_665, "dog": 33_335}
 
 

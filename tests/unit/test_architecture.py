@@ -1,4 +1,4 @@
-"""Imports run one way: dags → plugins/tidemark_airflow → pipeline.stages → model, images, storage → drift."""
+"""Imports run one way: dags → plugins/tidemark_airflow → pipeline.stages → model, images, labels, storage → drift."""
 
 from __future__ import annotations
 
@@ -16,8 +16,23 @@ FORBIDDEN = {
     "drift": ("pipeline", "tidemark_airflow", "airflow", "dags"),
     "pipeline": ("tidemark_airflow", "airflow", "dags"),
     "pipeline/images": ("pipeline.stages", "pipeline.storage", "pipeline.model", "pipeline.local", "pipeline.cli"),
+    "pipeline/labels": (
+        "pipeline.stages",
+        "pipeline.storage",
+        "pipeline.images",
+        "pipeline.model",
+        "pipeline.local",
+        "pipeline.cli",
+    ),
     "pipeline/model": ("pipeline.stages", "pipeline.storage", "pipeline.local", "pipeline.cli"),
-    "pipeline/storage": ("pipeline.stages", "pipeline.model", "pipeline.images", "pipeline.local", "pipeline.cli"),
+    "pipeline/storage": (
+        "pipeline.stages",
+        "pipeline.model",
+        "pipeline.images",
+        "pipeline.labels",
+        "pipeline.local",
+        "pipeline.cli",
+    ),
     "pipeline/stages": ("pipeline.local", "pipeline.cli"),
     "plugins/tidemark_airflow": ("pipeline.local", "pipeline.cli", "dags"),
     "dags": ("pipeline.model", "pipeline.images", "pipeline.storage", "pipeline.stages", "drift"),
