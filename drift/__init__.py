@@ -5,14 +5,15 @@ This room knows no store, no database and no scheduler.
 
 from __future__ import annotations
 
+from drift.budget import level, permutations_for
 from drift.by_class import ClassDrift, detect_by_class
 from drift.detection import TESTS, detect
 from drift.effect import Effect, effect
 from drift.errors import DriftError
 from drift.harm import Accuracy, Calibration, calibrate_harm, expected_accuracy, measured_accuracy
 from drift.mmd import witness
-from drift.policy import Decision, Policy, decide, level, permutations_for
-from drift.rehearsal import Rehearsal, rehearse
+from drift.policy import Decision, Evidence, Policy, decide, enough_labelled
+from drift.rehearsal import Rehearsal, rehearse, rows_to_rehearse
 from drift.result import Cause, Details, DriftResult, Member
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DriftError",
     "DriftResult",
     "Effect",
+    "Evidence",
     "Member",
     "Policy",
     "Rehearsal",
@@ -34,10 +36,12 @@ __all__ = [
     "detect",
     "detect_by_class",
     "effect",
+    "enough_labelled",
     "expected_accuracy",
     "level",
     "measured_accuracy",
     "permutations_for",
     "rehearse",
+    "rows_to_rehearse",
     "witness",
 ]

@@ -86,6 +86,7 @@ class Accuracy:
         drop: baseline - accuracy; negative for a gain.
         drop_low: Lower end of its interval, which knows the baseline's own uncertainty.
         drop_high: Upper end.
+        p_value: Chance of so few right answers if the accuracy has not fallen; None for one that is only expected.
     """
 
     accuracy: float
@@ -96,6 +97,7 @@ class Accuracy:
     drop: float
     drop_low: float
     drop_high: float
+    p_value: float | None = None
 
 
 def calibrate_harm(probabilities: ArrayLike, correct: ArrayLike) -> Calibration:
@@ -178,7 +180,7 @@ def measured_accuracy(correct: ArrayLike, baseline: Calibration) -> Accuracy:
     """The accuracy on labelled new images, (m,) whether the answer was right, beside that on the holdout.
 
     The intervals are Wilson's (1927) for the accuracy and Newcombe's (1998, *Statistics in Medicine* 17:873,
-    method 10) for the drop.
+    method 10) for the drop; the p-value is Fisher's exact one.
 
     Raises:
         DriftError: There is no image, or these are no bools.
@@ -186,9 +188,10 @@ def measured_accuracy(correct: ArrayLike, baseline: Calibration) -> Accuracy:
     right = np.asarray(correct)
     if right.ndim != 1 or right.dtype != np.bool_ or not len(right):
         raise DriftError(f"correct has shape {right.shape} and type {right.dtype}: one bool for each image is needed")
-    accuracy = float(right.mean())
-    low, high = _wilson(int(right.sum()), len(right))
-    before_low, before_high = _wilson(int(baseline.correct.sum()), len(baseline))
+    accuracy, hits, hits_before = float(right.mean()), int(right.sum()), int(baseline.correct.sum())
+    low, high = _wilson(hits, len(right))
+    before_low, before_high = _wilson(hits_before, len(baseline))
+    p_value = float(stats.hypergeom.cdf(hits, len(right) + len(baseline), hits + hits_before, len(right)))
     drop = baseline.accuracy - accuracy
     return Accuracy(
         accuracy=accuracy,
@@ -199,6 +202,7 @@ def measured_accuracy(correct: ArrayLike, baseline: Calibration) -> Accuracy:
         drop=drop,
         drop_low=drop - math.hypot(baseline.accuracy - before_low, high - accuracy),
         drop_high=drop + math.hypot(before_high - baseline.accuracy, accuracy - low),
+        p_value=min(p_value, 1.0),
     )
 
 

@@ -1,23 +1,26 @@
-"""From a p-value to a decision, in words and numbers that a manager understands."""
+"""From a p-value to a decision."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from drift import reasons
+from drift.budget import level, permutations_for
+from drift.effect import Effect
 from drift.errors import DriftError
+from drift.harm import Accuracy
 from drift.result import DriftResult
+from drift.wording import count_text
 
 Kind = Literal["clean", "watch", "alarm", "pending"]
 
-LAXEST_LEVEL = 0.1  # of one check, however large the budget: above it an alarm says next to nothing
-RESOLUTION = 5  # the smallest p-value that can be reached lies this many times below the level
+ENOUGH_LABELLED = 100  # images whose labels are enough to measure accuracy, whatever share of the batch they are
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """When a batch raises an alarm.
+    """When a batch raises an alarm: all that is asked for must be there.
 
     Attributes:
         alpha: Level of one check; None takes it from the two budgets below.
@@ -25,6 +28,10 @@ class Policy:
         checks_per_year: How often the stream is checked.
         min_images: A smaller batch is not tested.
         permutations: At least so many; more are drawn where the level needs them.
+        consecutive: (k, n): k of the last n checks must have found drift, this one among them.
+        cooldown: So many checks after a retraining raise no alarm.
+        min_effect: Least AUC of a domain classifier; 0.5 asks for none.
+        min_accuracy_drop: Least loss of accuracy, 0 … 1; 0 asks for none.
     """
 
     alpha: float | None = None
@@ -32,103 +39,123 @@ class Policy:
     checks_per_year: float = 365.0
     min_images: int = 20
     permutations: int = 999
+    consecutive: tuple[int, int] = (1, 1)
+    cooldown: int = 3
+    min_effect: float = 0.55
+    min_accuracy_drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        needed, last = self.consecutive
+        if not 1 <= needed <= last:
+            raise DriftError(f"consecutive is {needed} of {last}: at least 1, and no more than there are checks")
 
     @property
     def level(self) -> float:
-        """Level of one check."""
-        return self.alpha if self.alpha is not None else level(self.false_alarms_per_year, self.checks_per_year)
+        """Level of one check whose batch is small beside the reference."""
+        return self.level_for(1, 0)
 
     @property
     def needed_permutations(self) -> int:
-        """How many permutations a check draws."""
+        """How many permutations resolve that level."""
         return permutations_for(self.level, self.permutations)
+
+    def level_for(self, reference_images: int, images: int) -> float:
+        """Level of a check of so many images.
+
+        Every check compares with the same reference, and what is peculiar about its images is found again each time:
+        two means of m new images, each less the mean of n, correlate by m / (m + n). It matters only where an alarm
+        needs more than one check.
+        """
+        if self.alpha is not None:
+            return self.alpha
+        return level(
+            self.false_alarms_per_year,
+            self.checks_per_year,
+            consecutive=self.consecutive,
+            correlation=images / (images + reference_images),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What is known of a batch beside its test.
+
+    Attributes:
+        effect: How far it lies from the reference.
+        expected: The accuracy to expect on it, without labels.
+        measured: The accuracy on its labelled images, where they are ``enough_labelled``.
+        earlier_signals: How many of the n - 1 checks before this one found drift that counts.
+        resting: How many checks, this one among them, must still be made after a retraining before one may be an alarm.
+    """
+
+    effect: Effect | None = None
+    expected: Accuracy | None = None
+    measured: Accuracy | None = None
+    earlier_signals: int = 0
+    resting: int = 0
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """What is best known of the accuracy."""
+        return self.measured or self.expected
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What follows from a check, with reasons in sentences."""
+    """What follows from a check, with reasons in sentences.
+
+    Attributes:
+        kind: What is decided.
+        reasons: Why.
+        signal: Whether this check found drift that counts, as k of n checks must for an alarm.
+    """
 
     kind: Kind
     reasons: tuple[str, ...]
+    signal: bool = False
 
 
-def level(false_alarms_per_year: float, checks_per_year: float) -> float:
-    """Level of one check so that a year of checks without drift brings this many alarms on average, never above 0.1.
-
-    Raises:
-        DriftError: A number is not positive and finite.
-    """
-    for name, value in (("false_alarms_per_year", false_alarms_per_year), ("checks_per_year", checks_per_year)):
-        if not (math.isfinite(value) and value > 0):
-            raise DriftError(f"{name} is {value}: it must be positive")
-    return min(false_alarms_per_year / checks_per_year, LAXEST_LEVEL)
-
-
-def permutations_for(alpha: float, at_least: int = 999) -> int:
-    """How many permutations resolve this level: the smallest reachable p-value 1 / (1 + permutations) is alpha / 5.
-
-    Raises:
-        DriftError: alpha does not lie between 0 and 1.
-    """
-    if not 0 < alpha < 1:
-        raise DriftError(f"alpha is {alpha}: it must lie between 0 and 1, ends excluded")
-    return max(at_least, math.ceil(RESOLUTION / alpha - 1e-9) - 1)
-
-
-def decide(result: DriftResult | None, images: int, policy: Policy) -> Decision:
+def decide(result: DriftResult | None, images: int, policy: Policy, evidence: Evidence | None = None) -> Decision:
     """Decide on a batch of so many images; ``result`` is None where nothing was tested.
+
+    Drift is an alarm if it is large enough, costs enough accuracy, was found often enough, and no retraining has just
+    been; else it is watched. Size and cost hold an alarm back only where they are known, the size only where even the
+    upper end of its interval is too small. A loss of accuracy that the labels prove is watched though the images look
+    as ever.
 
     Raises:
         DriftError: A batch that is large enough comes without a result.
     """
     if images < policy.min_images:
         missing = policy.min_images - images
-        waits = f"{_count(images)} so far: a check needs {policy.min_images} and waits for {missing} more."
+        waits = f"{count_text(images)} so far: a check needs {policy.min_images} and waits for {missing} more."
         return Decision(kind="pending", reasons=(waits,))
     if result is None:
         raise DriftError(f"a batch of {images} images was not tested: call drift.detect first")
-    return Decision(kind="alarm" if result.is_drift else "clean", reasons=_reasons(result, images, policy))
-
-
-def _reasons(result: DriftResult, images: int, policy: Policy) -> tuple[str, ...]:
-    below = "at or below" if result.is_drift else "above"
-    differ = "differ from" if result.is_drift else "look like"
-    verdict = (
-        f"The {images:,} new images {differ} the reference images as the model sees them: "
-        f"p = {p_text(result.p_value)}, {below} the level of {p_text(result.alpha)}."
-    )
-    reasons = [verdict, _rarity(result)]
-    cause = result.details.cause
-    if cause is not None and result.is_drift:
-        reasons.append(f"The difference {cause}.")
-    if policy.alpha is None:
-        false_alarms = _number(result.alpha * policy.checks_per_year)
-        reasons.append(
-            f"At this level, {policy.checks_per_year:,.0f} checks a year without any drift bring "
-            f"{false_alarms} false alarm{'' if false_alarms == '1' else 's'} on average."
-        )
-    return tuple(reasons)
-
-
-def _rarity(result: DriftResult) -> str:
-    if result.permutations == 0:
-        return f"The {result.test} test gave a statistic of {result.statistic:.4g}."
-    count = round(result.p_value * (1 + result.permutations)) - 1
-    times = "none" if count == 0 else f"{count:,}"
-    return (
-        f"Of {result.permutations:,} random divisions of the same images into two groups, {times} differed as much as "
-        "the new images differ from the reference."
+    known = evidence or Evidence()
+    said = [reasons.verdict(result, images), reasons.rarity(result)]
+    budget = reasons.budget(result, policy)
+    if not result.is_drift:
+        worse = reasons.worse_by_label(known, result.alpha)
+        return Decision(kind="watch" if worse else "clean", reasons=(*said, *reasons.sizes(known), *worse, *budget))
+    if result.details.cause is not None:
+        said.append(f"The difference {result.details.cause}.")
+    too_small = reasons.too_small(known, policy)
+    too_early = [] if too_small else reasons.too_early(known, policy)
+    return Decision(
+        kind="watch" if too_small or too_early else "alarm",
+        reasons=(
+            *said,
+            *reasons.sizes(known),
+            *reasons.unknown_cost(known, policy),
+            *too_small,
+            *too_early,
+            *budget,
+        ),
+        signal=not too_small,
     )
 
 
-def p_text(value: float) -> str:
-    """A probability with two significant digits: 0.0027, 0.31, 2e-06."""
-    return f"{value:.2g}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 or abs(value - round(value)) < 0.05 * value else f"{value:.2g}"
-
-
-def _count(images: int) -> str:
-    return {0: "No images", 1: "One image"}.get(images, f"{images:,} images")
+def enough_labelled(labelled: int, images: int) -> bool:
+    """Whether so many labelled images speak for a batch: half of it, or a hundred."""
+    return labelled > 0 and (labelled >= ENOUGH_LABELLED or 2 * labelled >= images)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drift.policy import p_text
 from drift.report.content import CheckReport, Estimate
 from drift.report.pictures.accuracy import in_words
+from drift.wording import p_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from drift.policy import p_text
 from drift.report import pictures
 from drift.report.content import CheckReport, PastCheck, Sample
 from drift.report.findings import findings
+from drift.wording import p_text
 
 SAMPLES = 24
 # Of all thumbnails before base64, which makes a third more of them: the page stays under 2 MB.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 import drift
 
@@ -41,12 +44,57 @@ def test_budgets_that_are_none_are_refused(value: float) -> None:
         drift.level(1, value)
 
 
-@given(alpha=st.floats(1e-6, 0.5), at_least=st.integers(99, 5000))
+@given(alpha=st.floats(1e-5, 0.5), at_least=st.integers(99, 5000))
 def test_permutations_resolve_the_level(alpha: float, at_least: int) -> None:
     count = drift.permutations_for(alpha, at_least)
-    assert count >= at_least
-    assert 1 / (1 + count) <= alpha / 5 * (1 + 1e-6)
+    assert at_least <= count <= 200_000
+    assert 1 / (1 + count) <= max(alpha / 5, 5e-6) * (1 + 1e-6)
     drift.permutation.check_level(count, alpha)
+
+
+def test_a_level_that_no_permutations_resolve_is_refused() -> None:
+    assert drift.level(0.01, 525_600) == 1e-5
+    for alpha in (1e-6, 0, 1):
+        with pytest.raises(drift.DriftError, match="alpha is"):
+            drift.permutations_for(alpha)
+
+
+@pytest.mark.parametrize(("consecutive", "correlation"), [((2, 2), 0.0), ((2, 3), 0.2), ((3, 5), 0.5), ((2, 3), 0.9)])
+def test_k_of_n_checks_spend_the_same_budget_at_a_laxer_level(consecutive: tuple[int, int], correlation: float) -> None:
+    needed, last = consecutive
+    alpha = drift.level(12, 365, consecutive=consecutive, correlation=correlation)
+    assert 12 / 365 < alpha <= 0.1
+    # Played: a common part that each reference has of its own, and a part of each night.
+    rng = np.random.Generator(np.random.PCG64(0))
+    nights, references = 200, 4000
+    common = rng.normal(size=(references, 1))
+    scores = math.sqrt(correlation) * common + math.sqrt(1 - correlation) * rng.normal(size=(references, nights))
+    finds = scores > stats.norm.isf(alpha)
+    windows = np.lib.stride_tricks.sliding_window_view(finds, last, axis=1)
+    alarms = windows[..., -1] & (windows.sum(axis=-1) >= needed)
+    rate = alarms.mean() * 365
+    assert rate < 12 * 1.15
+    assert rate > 12 * 0.85 or alpha == 0.1
+
+
+def test_more_that_checks_have_in_common_leaves_less_to_gain_from_several() -> None:
+    levels = [drift.level(1, 365, consecutive=(2, 3), correlation=common) for common in (0, 0.2, 0.5, 0.9)]
+    assert levels == sorted(levels, reverse=True)
+    assert 0.03 < levels[0] < 0.05
+    assert levels[-1] > 1 / 365
+    policy = drift.Policy(consecutive=(2, 3))
+    assert policy.level == levels[0]
+    assert policy.level_for(400, 100) == pytest.approx(levels[1])
+    assert drift.Policy().level_for(400, 100) == 1 / 365
+    assert drift.Policy(alpha=0.02, consecutive=(2, 3)).level_for(400, 100) == 0.02
+
+
+@pytest.mark.parametrize("consecutive", [(0, 1), (3, 2)])
+def test_a_k_of_n_that_is_none_is_refused(consecutive: tuple[int, int]) -> None:
+    with pytest.raises(drift.DriftError):
+        drift.Policy(consecutive=consecutive)
+    with pytest.raises(drift.DriftError, match="not a policy"):
+        drift.level(1, 365, consecutive=consecutive)
 
 
 def test_permutations_are_no_more_than_needed() -> None:
@@ -110,3 +158,105 @@ def test_a_test_without_permutations_has_reasons_too() -> None:
 def test_a_large_batch_must_have_been_tested() -> None:
     with pytest.raises(drift.DriftError, match="not tested"):
         drift.decide(None, 50, drift.Policy())
+
+
+# -- size, cost, history
+
+
+def accuracy(drop: float, *, p_value: float | None = None, half_width: float = 0.02) -> drift.Accuracy:
+    return drift.Accuracy(
+        accuracy=0.9 - drop,
+        low=0.9 - drop - half_width,
+        high=0.9 - drop + half_width,
+        images=120,
+        baseline=0.9,
+        drop=drop,
+        drop_low=drop - half_width,
+        drop_high=drop + half_width,
+        p_value=p_value,
+    )
+
+
+SMALL = drift.Effect(auc=0.52, low=0.51, high=0.53)
+UNSURE = drift.Effect(auc=0.52, low=0.40, high=0.64)
+LARGE = drift.Effect(auc=0.9, low=0.85, high=0.94)
+
+
+def decided(p_value: float = 0.001, policy: drift.Policy | None = None, **evidence: object) -> drift.Decision:
+    return drift.decide(result(p_value), 120, policy or drift.Policy(), drift.Evidence(**evidence))
+
+
+def test_a_difference_that_is_surely_small_is_watched() -> None:
+    small = decided(effect=SMALL)
+    assert (small.kind, small.signal) == ("watch", False)
+    assert any("in 52% of cases" in reason and "0.51 to 0.53" in reason for reason in small.reasons)
+    assert any("min_effect 0.55" in reason for reason in small.reasons)
+    assert decided(effect=UNSURE).kind == "alarm"  # few images, significant all the same
+    assert decided(effect=LARGE).kind == "alarm"
+    assert decided(effect=SMALL, policy=drift.Policy(min_effect=0.5)).kind == "alarm"
+    assert decided(effect=LARGE, policy=drift.Policy(min_effect=0.95)).kind == "watch"
+
+
+def test_a_loss_that_does_not_count_is_watched() -> None:
+    policy = drift.Policy(min_accuracy_drop=0.05)
+    mild = decided(policy=policy, expected=accuracy(0.03))
+    assert (mild.kind, mild.signal) == ("watch", False)
+    assert any("By its own confidence" in reason and "a loss of 3 points" in reason for reason in mild.reasons)
+    assert any("from 5 points on" in reason for reason in mild.reasons)
+    assert decided(policy=policy, expected=accuracy(0.08)).kind == "alarm"
+    assert decided(expected=accuracy(-0.01)).kind == "alarm"  # nobody asked for a loss
+
+
+def test_what_the_labels_say_goes_before_what_is_expected() -> None:
+    policy = drift.Policy(min_accuracy_drop=0.05)
+    assert decided(policy=policy, expected=accuracy(0.2), measured=accuracy(0.0)).kind == "watch"
+    hurt = decided(policy=policy, expected=accuracy(0.0), measured=accuracy(0.2))
+    assert hurt.kind == "alarm"
+    assert any("On 120 labelled new images" in reason for reason in hurt.reasons)
+    assert not any("confidence" in reason for reason in hurt.reasons)
+
+
+def test_a_cost_that_nobody_knows_holds_no_alarm_back() -> None:
+    blind = decided(policy=drift.Policy(min_accuracy_drop=0.05))
+    assert blind.kind == "alarm"
+    assert any("not known" in reason for reason in blind.reasons)
+
+
+def test_an_alarm_needs_k_of_the_last_n_checks() -> None:
+    policy = drift.Policy(consecutive=(2, 3))
+    first = decided(policy=policy)
+    assert (first.kind, first.signal) == ("watch", True)
+    assert "An alarm needs drift in 2 of the last 3 checks; so far it is 1." in first.reasons
+    assert first.reasons[-1].endswith("365 checks a year without any drift bring at most 1 false alarm on average.")
+    assert decided(policy=policy, earlier_signals=1).kind == "alarm"
+    assert decided(0.5, policy=policy, earlier_signals=2).kind == "clean"
+    row = decided(policy=drift.Policy(consecutive=(3, 3)), earlier_signals=1)
+    assert "An alarm needs drift in 3 checks in a row; so far it is 2." in row.reasons
+
+
+def test_drift_too_small_to_count_is_no_step_towards_an_alarm() -> None:
+    small = decided(policy=drift.Policy(consecutive=(2, 3)), effect=SMALL, earlier_signals=2)
+    assert (small.kind, small.signal) == ("watch", False)
+
+
+def test_a_retraining_is_given_time() -> None:
+    rests = decided(resting=2)
+    assert (rests.kind, rests.signal) == ("watch", True)
+    assert any("the check after 2 more may raise an alarm again" in reason for reason in rests.reasons)
+    assert any("the next check may raise" in reason for reason in decided(resting=1).reasons)
+    assert decided(resting=0).kind == "alarm"
+
+
+def test_answers_that_grew_worse_on_images_that_look_as_ever_are_watched() -> None:
+    worse = decided(0.5, measured=accuracy(0.2, p_value=1e-6))
+    assert (worse.kind, worse.signal) == ("watch", False)
+    assert any("do the labels mean the same?" in reason for reason in worse.reasons)
+    assert decided(0.5, measured=accuracy(0.02, p_value=0.2)).kind == "clean"
+    assert decided(0.5, expected=accuracy(0.2)).kind == "clean"
+
+
+def test_labels_speak_for_a_batch_if_they_are_half_of_it_or_a_hundred() -> None:
+    assert drift.enough_labelled(10, 20)
+    assert drift.enough_labelled(100, 5000)
+    assert not drift.enough_labelled(9, 20)
+    assert not drift.enough_labelled(0, 0)

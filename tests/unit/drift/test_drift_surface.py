@@ -24,6 +24,7 @@ def test_the_public_names_are_these() -> None:
         "DriftError",
         "DriftResult",
         "Effect",
+        "Evidence",
         "Member",
         "Policy",
         "Rehearsal",
@@ -32,11 +33,13 @@ def test_the_public_names_are_these() -> None:
         "detect",
         "detect_by_class",
         "effect",
+        "enough_labelled",
         "expected_accuracy",
         "level",
         "measured_accuracy",
         "permutations_for",
         "rehearse",
+        "rows_to_rehearse",
         "witness",
     }
     assert all(hasattr(drift, name) for name in drift.__all__)
