@@ -86,8 +86,8 @@ def detect_by_class(
     permutation.check_level(permutations, alpha)
     names = tuple(str(name) for name in classes)
     sides = (
-        _Side.of(reference, reference_classes, reference_groups, len(names), "reference"),
-        _Side.of(current, current_classes, current_groups, len(names), "current"),
+        _Side.of(reference, reference_classes, reference_groups, rehearsal, len(names), "reference"),
+        _Side.of(current, current_classes, current_groups, rehearsal, len(names), "current"),
     )
     least = max(min_images, MINIMUM_ROWS)
     tested = [index for index in range(len(names)) if all(side.distinct(index) >= least for side in sides)]
@@ -123,9 +123,18 @@ class _Side:
     embeddings: NDArray[np.floating]
     classes: NDArray[np.integer]
     groups: NDArray[np.integer] | None
+    tested: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, embeddings: ArrayLike, classes: ArrayLike, groups: ArrayLike | None, count: int, name: str) -> _Side:
+    def of(
+        cls,
+        embeddings: ArrayLike,
+        classes: ArrayLike,
+        groups: ArrayLike | None,
+        rehearsal: Rehearsal | None,
+        count: int,
+        name: str,
+    ) -> _Side:
         sample = as_sample(embeddings, name, minimum=1)
         labels = np.asarray(classes)
         if labels.shape != (len(sample),) or labels.dtype.kind not in "iu":
@@ -135,7 +144,8 @@ class _Side:
             )
         if labels.size and (labels.min() < 0 or labels.max() >= count):
             raise DriftError(f"the {name} classes must lie from 0 to {count - 1}: each is the index of a name")
-        return cls(sample, labels, None if groups is None else as_groups(groups, len(sample), name))
+        tested = np.ones(len(sample), dtype=bool) if rehearsal is None else ~rehearsal.learnt(sample)
+        return cls(sample, labels, None if groups is None else as_groups(groups, len(sample), name), tested)
 
     def part(self, index: int) -> _Part:
         """Rows of one class."""
@@ -143,9 +153,9 @@ class _Side:
         return self.embeddings[rows], None if self.groups is None else self.groups[rows]
 
     def distinct(self, index: int) -> int:
-        """Images of one class, near duplicates counted once."""
-        rows, groups = self.part(index)
-        return len(rows) if groups is None else count_groups(groups)
+        """Images of one class that can be tested, near duplicates counted once."""
+        rows = np.flatnonzero((self.classes == index) & self.tested)
+        return len(rows) if self.groups is None else count_groups(self.groups[rows])
 
 
 def _p_value(

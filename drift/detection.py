@@ -46,7 +46,7 @@ def detect(
         reference: (n, d) embeddings.
         current: (m, d) embeddings by the same network.
         test: One of ``TESTS``.
-        rehearsal: What ``rehearse`` learnt; only ``ensemble`` uses it.
+        rehearsal: What ``rehearse`` learnt; only ``ensemble`` uses it. Images that it was learnt from are left out.
         permutations: How many relabellings the observed one is compared with.
         alpha: Level of the test.
         seed: Of everything random.
@@ -67,7 +67,16 @@ def detect(
     if not isinstance(seed, Integral) or seed < 0:
         raise DriftError(f"seed is {seed!r}: it must be a whole number, not negative")
     rng = Generator(PCG64(seed))
-    pooled = pool(reference, current, rng, reference_groups=reference_groups, current_groups=current_groups)
+    if test != "ensemble":
+        rehearsal = None
+    pooled = pool(
+        reference,
+        current,
+        rng,
+        reference_groups=reference_groups,
+        current_groups=current_groups,
+        left_out=None if rehearsal is None else rehearsal.learnt,
+    )
     probabilities = pool_probabilities(
         reference_probabilities, current_probabilities, np.shape(reference), np.shape(current), pooled
     )
@@ -77,7 +86,7 @@ def detect(
             values, test, alpha, Details(reference_rows=pooled.n, current_rows=pooled.m, bandwidth=bandwidth)
         )
     if test == "ensemble":
-        scores = _scores(rehearsal, reference, current, pooled, rng)
+        scores = None if rehearsal is None else _scores(rehearsal, reference, current, pooled)
         values, members = ensemble_values(pooled, scores, probabilities, permutations, rng)
         cause = None if rehearsal is None or scores is None else cause_of(rehearsal, scores, pooled, members)
         details = Details(reference_rows=pooled.n, current_rows=pooled.m, members=members, cause=cause)
@@ -105,10 +114,6 @@ def result_of(values: FloatArray, test: str, alpha: float, details: Details) -> 
     )
 
 
-def _scores(
-    rehearsal: Rehearsal | None, reference: ArrayLike, current: ArrayLike, pooled: Pooled, rng: Generator
-) -> FloatArray | None:
-    if rehearsal is None:
-        return None
+def _scores(rehearsal: Rehearsal, reference: ArrayLike, current: ArrayLike, pooled: Pooled) -> FloatArray:
     rows = (np.asarray(reference)[pooled.reference_rows], np.asarray(current)[pooled.current_rows])
-    return rehearsal.scores(np.concatenate(rows), rng)
+    return rehearsal.scores(np.concatenate(rows))

@@ -4,10 +4,12 @@ A regularised linear discriminant per change tells its embeddings from clean one
 spread over hundreds of dimensions becomes a shift of one number, so a test sees it earlier, and the direction that
 answers names the likely cause.
 
-Directions learnt on the very images that later stand as the reference would flatter those images: a fresh clean image
-would score differently, and every check would be off its level. So the images are divided into folds, each fold has
-directions learnt without it, and each learnt image is only ever scored by its own fold's. A fresh image is scored by a
-fold drawn at random, which gives both the same distribution. Learnt images are recognised by a hash of their row.
+An image that a direction was learnt from cannot testify on it: it lies further on the clean side than a fresh image
+would. Scoring each image by directions that were learnt without it (cross-fitting) mends the mean but not the variance:
+images of different folds depend on each other through the directions. Where a change moves images by little, that
+doubles or triples the false alarms of a small reference. So only a part of the images is learnt from, and ``detect``
+leaves that part out of the comparison. What is compared has never been seen by a direction, and the permutation test is
+exact whatever was rehearsed. Learnt images are recognised by a hash of their row.
 """
 
 from __future__ import annotations
@@ -20,16 +22,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
+from drift.discriminant import Scatter
 from drift.errors import DriftError
 from drift.result import Cause, FloatArray
-from drift.samples import as_sample
+from drift.samples import as_groups, as_sample
 
-FOLDS = 5
+SHARE = 1 / 3  # of the images is learnt from: directions learnt from more gain less than the comparison loses
+MOST_IMAGES = 500
+FOLDS = 5  # of the learnt images, to see how far a change moves images that its direction has not seen
 MINIMUM_IMAGES = 4 * FOLDS
 RESEMBLANCE = (
     0.6  # least cosine between the displacement of a sample and a rehearsed one for the latter to be its cause
 )
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -38,38 +43,42 @@ class Rehearsal:
 
     Attributes:
         changes: Names of the changes.
-        directions: (folds, C, d) float32; a clean image's score along one has standard deviation 1.
-        offsets: (folds, C) mean scores of clean images, to be subtracted.
+        directions: (C, d) float32; a clean image's score along one has standard deviation 1.
+        centre: (d,) float32 mean of the learnt clean images, whose score is 0.
         displacements: (C, C) mean score along each direction (columns) under each change (rows) as it was rehearsed.
         covariance: (C, C) of clean images' scores.
-        hashes: (n,) uint64 of the learnt images' embeddings.
-        folds: (n,) the fold that each learnt image was left out of.
+        hashes: (k,) uint64 of the learnt images' embeddings.
     """
 
     changes: tuple[str, ...]
     directions: NDArray[np.float32]
-    offsets: FloatArray
+    centre: NDArray[np.float32]
     displacements: FloatArray
     covariance: FloatArray
     hashes: NDArray[np.uint64]
-    folds: NDArray[np.int64]
 
     @property
     def dimensions(self) -> int:
         """d, the dimension of the embeddings."""
-        return int(self.directions.shape[2])
+        return int(self.directions.shape[1])
 
-    def scores(self, embeddings: ArrayLike, rng: np.random.Generator) -> FloatArray:
-        """Project embeddings on the rehearsed directions: (N, d) → (N, C)."""
-        points = np.ascontiguousarray(embeddings, dtype=np.float32)
-        if points.ndim != 2 or points.shape[1] != self.dimensions:
-            raise DriftError(f"the rehearsal is of {self.dimensions} dimensions, the sample of shape {points.shape}")
-        fold = self._fold_of(points, rng)
-        scores = np.empty((len(points), len(self.changes)))
-        for k, (directions, offsets) in enumerate(zip(self.directions, self.offsets, strict=True)):
-            mine = fold == k
-            scores[mine] = points[mine].astype(np.float64) @ directions.T.astype(np.float64) - offsets
+    def scores(self, embeddings: ArrayLike) -> FloatArray:
+        """Project embeddings on the rehearsed directions: (N, d) → (N, C).
+
+        Raises:
+            DriftError: The embeddings are of another dimension.
+        """
+        points = self._points(embeddings)
+        scores: FloatArray = (points - self.centre).astype(np.float64) @ self.directions.T.astype(np.float64)
         return scores
+
+    def learnt(self, embeddings: ArrayLike) -> NDArray[np.bool_]:
+        """Which rows are images that the directions were learnt from: (N, d) → (N,).
+
+        Raises:
+            DriftError: The embeddings are of another dimension.
+        """
+        return np.isin(_row_hashes(self._points(embeddings)), self.hashes)
 
     def cause(self, shift: FloatArray, p_value: float) -> Cause | None:
         """Name the change whose rehearsed displacement is most like an observed one: (C,) mean score shift → cause.
@@ -99,11 +108,10 @@ class Rehearsal:
             "format": np.array(FORMAT),
             "changes": np.array(self.changes, dtype=np.str_),
             "directions": self.directions,
-            "offsets": self.offsets,
+            "centre": self.centre,
             "displacements": self.displacements,
             "covariance": self.covariance,
             "hashes": self.hashes,
-            "folds": self.folds,
         }
 
     @classmethod
@@ -119,113 +127,162 @@ class Rehearsal:
             rehearsal = cls(
                 changes=tuple(str(name) for name in arrays["changes"]),
                 directions=np.asarray(arrays["directions"], dtype=np.float32),
-                offsets=np.asarray(arrays["offsets"], dtype=np.float64),
+                centre=np.asarray(arrays["centre"], dtype=np.float32),
                 displacements=np.asarray(arrays["displacements"], dtype=np.float64),
                 covariance=np.asarray(arrays["covariance"], dtype=np.float64),
                 hashes=np.asarray(arrays["hashes"], dtype=np.uint64),
-                folds=np.asarray(arrays["folds"], dtype=np.int64),
             )
         except KeyError as error:
             raise DriftError(f"a saved rehearsal lacks {error}: rehearse again") from None
         width = len(rehearsal.changes)
         fits = (
             width > 0
-            and rehearsal.directions.ndim == 3
-            and rehearsal.directions.shape[1] == width
-            and rehearsal.offsets.shape == rehearsal.directions.shape[:2]
+            and rehearsal.directions.ndim == 2
+            and rehearsal.directions.shape == (width, rehearsal.centre.size)
+            and rehearsal.centre.ndim == 1
             and rehearsal.displacements.shape == rehearsal.covariance.shape == (width, width)
             and rehearsal.hashes.ndim == 1
-            and rehearsal.hashes.shape == rehearsal.folds.shape
         )
         if not fits:
             raise DriftError("a saved rehearsal is damaged (shapes do not fit): rehearse again")
         return rehearsal
 
-    def _fold_of(self, points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Fold that scores each row: its own if it was learnt, else one drawn from the folds of learnt images."""
-        fold = self.folds[rng.permutation(np.arange(len(points)) % len(self.folds))]
-        order = np.argsort(self.hashes, kind="stable")
-        hashes = _row_hashes(points)
-        place = np.minimum(np.searchsorted(self.hashes, hashes, sorter=order), len(order) - 1)
-        known = self.hashes[order[place]] == hashes
-        fold[known] = self.folds[order[place[known]]]
-        return fold
+    def _points(self, embeddings: ArrayLike) -> NDArray[np.float32]:
+        points = np.ascontiguousarray(embeddings, dtype=np.float32)
+        if points.ndim != 2 or points.shape[1] != self.dimensions:
+            raise DriftError(f"the rehearsal is of {self.dimensions} dimensions, the sample of shape {points.shape}")
+        return points
+
+
+def rows_to_rehearse(rows: int, *, groups: ArrayLike | None = None, seed: int = 0) -> NDArray[np.intp]:
+    """Which of so many images to learn from: a third at random, at most 500, sorted; groups stay together.
+
+    Only these need embeddings under each change. ``groups`` are (rows,) whole numbers that near-duplicate images share,
+    a negative one is an image alone.
+
+    Raises:
+        DriftError: There are too few images, or they are too much alike.
+    """
+    labels = np.arange(rows) if groups is None else _apart(as_groups(groups, rows, "clean"))
+    wanted = max(MINIMUM_IMAGES, min(MOST_IMAGES, int(rows * SHARE)))
+    distinct, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(distinct))
+    enough = int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1
+    if len(distinct) < 2 * FOLDS or rows < 2 * MINIMUM_IMAGES or enough > len(distinct) - FOLDS:
+        raise DriftError(
+            f"{rows} images, {len(distinct)} of them no near duplicates of others, are too few to rehearse with: "
+            f"a reference needs at least {2 * MINIMUM_IMAGES}"
+        )
+    chosen = np.zeros(len(distinct), dtype=bool)
+    chosen[order[:enough]] = True
+    return np.flatnonzero(chosen[group])
 
 
 def rehearse(
-    clean: ArrayLike, changed: Mapping[str, ArrayLike], *, groups: ArrayLike | None = None, seed: int = 0
+    clean: ArrayLike,
+    changed: Mapping[str, ArrayLike],
+    *,
+    rows: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
 ) -> Rehearsal:
     """Learn the direction of each change from embeddings of the same images: (n, d) clean, name → (n, d) changed.
 
-    Give the very array that becomes the reference; its rows are recognised again in ``drift.detect``. Each direction is
-    a linear discriminant on standardised columns whose within-class covariance is shrunk by Ledoit and Wolf's (2004)
-    rule. Images of one group, (n,) of any labels, such as near-duplicates, stay in one fold; without groups, equal rows
-    do.
+    Give the very array that becomes the reference: what is learnt from is a part of its rows, which are recognised
+    again in ``drift.detect``. To save embedding what is not learnt from, ask ``rows_to_rehearse`` first, hand its
+    answer in as ``rows``, and give each change's embeddings of these rows only.
+
+    Each direction is a linear discriminant on standardised columns whose within-class covariance is shrunk by Ledoit
+    and Wolf's (2004) rule. Near-duplicate images share a number in ``groups``, (n,), a negative one is an image alone;
+    without groups, equal rows belong together.
 
     Raises:
         DriftError: No change, too few images or groups, or arrays that are unfit or of different shapes.
     """
-    base = as_sample(clean, "clean", minimum=MINIMUM_IMAGES).astype(np.float64)
+    images = as_sample(clean, "clean", minimum=1)
     if not changed:
         raise DriftError("no change to rehearse: give at least one")
-    others = {}
+    labels = _equal_rows(images) if groups is None else as_groups(groups, len(images), "clean")
+    learnt = rows_to_rehearse(len(images), groups=labels, seed=seed) if rows is None else _rows(rows, len(images))
+    among = learnt if rows is None else np.arange(len(learnt))  # where each change has them
+    samples = [images[learnt]]
+    expected = (len(images if rows is None else learnt), images.shape[1])
     for name, values in changed.items():
-        others[name] = as_sample(values, f"{name!r}", minimum=1).astype(np.float64)
-        if others[name].shape != base.shape:
-            raise DriftError(f"change {name!r} has shape {others[name].shape}, the clean images {base.shape}")
-    everything = np.stack([base, *others.values()])  # (1 + C, n, d)
+        sample = as_sample(values, f"{name!r}", minimum=1)
+        if sample.shape != expected:
+            raise DriftError(f"change {name!r} has shape {sample.shape}, expected are embeddings of shape {expected}")
+        samples.append(sample[among])
+    everything = np.stack(samples).astype(np.float64)  # (1 + C, k, d)
     scale = np.sqrt(everything.var(axis=1).mean(axis=0) + everything.mean(axis=1).var(axis=0))
     used = scale > 1e-9 * max(float(scale.max()), 1e-300)
     if not used.any():
         raise DriftError("no change moves any embedding: there is nothing to learn")
-    standard = (everything[:, :, used] - base[:, used].mean(axis=0)) / scale[used]
-
-    n, width = len(base), len(others)
-    hashes = _row_hashes(np.ascontiguousarray(clean, dtype=np.float32))
-    fold = _folds(hashes if groups is None else np.asarray(groups), n, seed)
-    weights = np.stack([_discriminants(standard[:, fold != k]) for k in range(FOLDS)])  # (folds, C, used)
-    held_out = np.empty((1 + width, n, width))  # scores of every image, each by the directions learnt without it
-    for k in range(FOLDS):
-        held_out[:, fold == k] = standard[:, fold == k] @ weights[k].T
-    spread = held_out[0].std(axis=0)
-    spread[spread == 0] = 1.0
-    weights /= spread[:, None]
-    held_out /= spread
-    directions = np.zeros((FOLDS, width, base.shape[1]), dtype=np.float32)
-    directions[:, :, used] = weights / scale[used]
-    centre = base.mean(axis=0)
+    centre = everything[0].mean(axis=0)
+    standard = ((everything[:, :, used] - centre[used]) / scale[used]).astype(np.float32)
+    fold = _folds(labels[learnt], seed)
+    scatter = Scatter.of(standard, fold)
+    weights = scatter.discriminants()
+    spread, displacements, covariance = _held_out(scatter)
+    directions = np.zeros((len(changed), images.shape[1]), dtype=np.float32)
+    directions[:, used] = weights / spread[:, None] / scale[used]
     return Rehearsal(
-        changes=tuple(others),
+        changes=tuple(changed),
         directions=directions,
-        offsets=directions.astype(np.float64) @ centre,
-        displacements=(held_out[1:].mean(axis=1) - held_out[0].mean(axis=0)),
-        covariance=np.atleast_2d(np.cov(held_out[0], rowvar=False)),
-        hashes=hashes,
-        folds=fold,
+        centre=centre.astype(np.float32),
+        displacements=displacements,
+        covariance=covariance,
+        hashes=_row_hashes(np.ascontiguousarray(images[learnt], dtype=np.float32)),
     )
 
 
-def _folds(groups: NDArray[np.generic], rows: int, seed: int) -> NDArray[np.int64]:
-    """Fold of each row, at random, equal groups together."""
-    if groups.shape != (rows,):
-        raise DriftError(f"groups has shape {groups.shape}: one label for each of the {rows} images is needed")
-    labels, group = np.unique(groups, return_inverse=True)
-    if len(labels) < FOLDS:
-        raise DriftError(f"the images to rehearse with form {len(labels)} groups, at least {FOLDS} are needed")
+def _held_out(scatter: Scatter) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """How images score on directions learnt without them.
+
+    Returns the clean images' standard deviation along each (C,), and in units of it the mean displacement of each
+    change (C, C) and the clean images' covariance (C, C).
+    """
+    samples, fold = scatter.samples, scatter.fold
+    scores = np.empty((*samples.shape[:2], len(samples) - 1))
+    for k in range(FOLDS):
+        scores[:, fold == k] = samples[:, fold == k] @ scatter.discriminants(without=k).T
+    spread = scores[0].std(axis=0)
+    spread[spread == 0] = 1.0
+    scores /= spread
+    means = scores.mean(axis=1)
+    return spread, means[1:] - means[0], np.atleast_2d(np.cov(scores[0], rowvar=False))
+
+
+def _folds(groups: NDArray[np.integer], seed: int) -> NDArray[np.int64]:
+    """Fold of each image, at random, near duplicates together."""
+    labels, group = np.unique(_apart(groups), return_inverse=True)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(np.arange(len(labels)) % FOLDS)
     return order[group]
 
 
-def _discriminants(samples: FloatArray) -> FloatArray:
-    """(1 + C, n, d) clean first → (C, d) discriminants of each change from the clean."""
-    from sklearn.covariance import ledoit_wolf  # heavy, and only a promotion needs it
+def _apart(groups: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Labels of groups in which each image that is alone has one of its own."""
+    labels = groups.astype(np.int64)
+    alone = labels < 0
+    labels[alone] = labels.max(initial=0) + 1 + np.arange(alone.sum())
+    return labels
 
-    means = samples.mean(axis=1)
-    within = (samples - means[:, None]).reshape(-1, samples.shape[2])
-    covariance, _ = ledoit_wolf(within, assume_centered=True)
-    factor = linalg.cho_factor(covariance + 1e-9 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
-    directions: FloatArray = linalg.cho_solve(factor, (means[1:] - means[0]).T).T
-    return directions
+
+def _rows(values: ArrayLike, count: int) -> NDArray[np.intp]:
+    rows = np.asarray(values)
+    fits = rows.ndim == 1 and rows.dtype.kind in "iu" and len(np.unique(rows)) == len(rows)
+    if not fits or len(rows) < MINIMUM_IMAGES or rows.min() < 0 or rows.max() >= count:
+        raise DriftError(
+            f"rows must be at least {MINIMUM_IMAGES} different indices into the {count} clean images: "
+            "ask rows_to_rehearse for them"
+        )
+    return rows.astype(np.intp)
+
+
+def _equal_rows(images: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Labels that equal rows share: the index of the first of them."""
+    hashes = _row_hashes(np.ascontiguousarray(images, dtype=np.float32))
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    return first[inverse].astype(np.int64)
 
 
 def _row_hashes(points: NDArray[np.float32]) -> NDArray[np.uint64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,11 +68,12 @@ def pool(
     *,
     reference_groups: ArrayLike | None = None,
     current_groups: ArrayLike | None = None,
+    left_out: Callable[[NDArray[np.floating]], NDArray[np.bool_]] | None = None,
     maximum: int = MAXIMUM_ROWS,
 ) -> Pooled:
-    """Check two samples and pool them: (n, d) and (m, d) → (n + m, d), fewer rows where groups or size ask for it.
+    """Check two samples and pool them: (n, d) and (m, d) → (n + m, d), or fewer rows.
 
-    Of each group of near duplicates one row is drawn. A sample of more than ``maximum`` rows is replaced by ``maximum``
+    Rows that ``left_out`` says are left out, of each group of near duplicates one row is drawn, and a sample of more than ``maximum`` rows is replaced by ``maximum``
     of them, drawn uniformly and without regard to the values, so the level of a permutation test is untouched.
 
     Raises:
@@ -83,10 +85,8 @@ def pool(
             f"the reference has {first.shape[1]} dimensions and the current sample {second.shape[1]}: "
             "embed both with the same model"
         )
-    reference_rows = _one_of_each(reference_groups, len(first), "reference", rng)
-    current_rows = _one_of_each(current_groups, len(second), "current", rng)
-    reference_rows = reference_rows[_subsample(len(reference_rows), maximum, rng)]
-    current_rows = current_rows[_subsample(len(current_rows), maximum, rng)]
+    reference_rows = _rows(first, reference_groups, left_out, "reference", maximum, rng)
+    current_rows = _rows(second, current_groups, left_out, "current", maximum, rng)
     points = np.concatenate([first[reference_rows], second[current_rows]]).astype(np.float64)
     # Distances come from |x|² + |y|² - 2xy: an offset far from zero would cost all of float32's digits, and huge or
     # tiny values would leave its range.
@@ -161,19 +161,37 @@ def count_groups(groups: NDArray[np.integer]) -> int:
     return int((groups < 0).sum() + len(np.unique(groups[groups >= 0])))
 
 
-def _one_of_each(groups: ArrayLike | None, rows: int, name: str, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Sorted rows, one at random of each group."""
-    if groups is None:
-        return np.arange(rows)
-    labels = as_groups(groups, rows, name)
-    if count_groups(labels) < MINIMUM_ROWS:
+def _rows(
+    sample: NDArray[np.floating],
+    groups: ArrayLike | None,
+    left_out: Callable[[NDArray[np.floating]], NDArray[np.bool_]] | None,
+    name: str,
+    maximum: int,
+    rng: np.random.Generator,
+) -> NDArray[np.intp]:
+    """Sorted rows that are tested."""
+    rows = np.arange(len(sample)) if left_out is None else np.flatnonzero(~left_out(sample))
+    if len(rows) < MINIMUM_ROWS:
         raise DriftError(
-            f"the {name} sample is of {count_groups(labels)} images without near duplicates, "
-            f"at least {MINIMUM_ROWS} are needed: pool more images"
+            f"the {name} sample has {len(rows)} rows that the rehearsal was not learnt from, at least {MINIMUM_ROWS} "
+            "are needed: learn from fewer images, or test without the rehearsal"
         )
-    order = rng.permutation(rows)
-    kept = labels < 0
-    _, first = np.unique(labels[order], return_index=True)
+    if groups is not None:
+        labels = as_groups(groups, len(sample), name)[rows]
+        if count_groups(labels) < MINIMUM_ROWS:
+            raise DriftError(
+                f"the {name} sample is of {count_groups(labels)} images without near duplicates, "
+                f"at least {MINIMUM_ROWS} are needed: pool more images"
+            )
+        rows = rows[_one_of_each(labels, rng)]
+    return rows[_subsample(len(rows), maximum, rng)]
+
+
+def _one_of_each(groups: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Sorted rows, one at random of each group."""
+    order = rng.permutation(len(groups))
+    kept = groups < 0
+    _, first = np.unique(groups[order], return_index=True)
     kept[order[first]] = True
     return np.flatnonzero(kept)
 
