@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 POINTS = 700  # of each set
 SEEN = (0.5, 99.5)  # percentiles that the picture spans; what lies outside is put at its edge
 MARGIN = 12
+SMALL = 50  # rows or dimensions
 
 Float32 = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
@@ -102,17 +103,18 @@ def _thinned(rows: int) -> NDArray[np.intp]:
 
 def _principal(points: FloatArray) -> tuple[FloatArray, float]:
     """(k, d) centred → (k, 2) leading principal components, and the share of the variance that they hold."""
-    from scipy.linalg import eigh
+    from scipy.sparse.linalg import svds
 
-    rows, dimensions = points.shape
-    wide = dimensions > rows  # of the two products that have the same eigenvalues, the smaller one
-    product = points @ points.T if wide else points.T @ points
-    size = len(product)
-    variances, vectors = eigh(product, subset_by_index=(max(size - 2, 0), size - 1))
-    plane = (vectors * np.sqrt(np.maximum(variances, 0)) if wide else points @ vectors)[:, ::-1]
+    if min(points.shape) <= SMALL:
+        left, sizes, _ = np.linalg.svd(points, full_matrices=False)
+    else:  # all components would take a hundred times as long as these two
+        start = np.random.Generator(np.random.PCG64(0)).normal(size=min(points.shape))
+        left, sizes, _ = svds(points, k=2, v0=start, tol=1e-6)
+    leading = np.argsort(-sizes)[:2]
+    plane = left[:, leading] * sizes[leading]
     # The sign of a component is arbitrary; fixed, so that equal inputs give equal pages.
     plane = plane * np.where(plane[np.abs(plane).argmax(axis=0), np.arange(2)] < 0, -1.0, 1.0)
-    return plane, float(variances.sum() / np.trace(product))
+    return plane, float(np.square(sizes[leading]).sum() / np.square(points).sum())
 
 
 def _umap(points: FloatArray) -> FloatArray | None:
