@@ -71,10 +71,11 @@ def _shown(name: str, value: Any) -> Any:
 
 
 def _file(row: dict[str, Any]) -> str:
+    origin = _printable(row["origin"])
     if row["unreadable"]:
-        return f"{row['origin']}: {row['unreadable']}"
+        return f"{origin}: {row['unreadable']}"
     parts = [f"{row['rows']} rows", f"{row['refused']} refused", f"{row['waiting']} waiting for their image"]
-    return f"{row['origin']}: " + ", ".join(part for part in parts if not part.startswith("0 "))
+    return f"{origin}: " + ", ".join(part for part in parts if not part.startswith("0 "))
 
 
 def _event(event: dict[str, Any]) -> str:
@@ -83,4 +84,10 @@ def _event(event: dict[str, Any]) -> str:
     where = f" line {event['line']}" if event["line"] else ""
     author = f", {event['author']}" if event["author"] else ""
     before = f" instead of {event['previous']}" if event["previous"] else ""
-    return f"{event['labelled_at']} {event['label']}{before}: {event['source']} {event['origin']}{where}{author}"
+    origin = f"{event['source']} {_printable(event['origin'])}{where}{author}"
+    return f"{event['labelled_at']} {event['label']}{before}: {origin}"
+
+
+def _printable(origin: str) -> str:
+    """Names come from outside and may hold what moves a terminal's cursor."""
+    return origin if origin.isprintable() else repr(origin)

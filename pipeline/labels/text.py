@@ -21,7 +21,7 @@ _MARKS = (
 )
 _UNDECODABLE = "\udcff"  # in place of bytes that are no text; no key and no label can hold it
 _UNFIT = re.compile("[\x00\ud800-\udfff]")
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _mark_undecodable(error: UnicodeError) -> tuple[str, int]:

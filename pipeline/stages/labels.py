@@ -190,7 +190,7 @@ def _read_object(place: Workplace, item: StoreObject) -> LabelsRead | None:
     try:
         with open_file(place.store, item.key, MAX_BYTES) as opened:
             if opened is None:
-                log.warning("%s is larger than %d MiB and is not read: split it", item.key, MAX_BYTES >> 20)
+                log.warning("%r is larger than %d MiB and is not read: split it", item.key, MAX_BYTES >> 20)
                 return None
             expected: Format = "jsonl" if place.stream.labels == "jsonl" else "csv"
             outcomes = read_labels(opened.file, place.store.image_bucket, expected=expected)
@@ -198,7 +198,7 @@ def _read_object(place: Workplace, item: StoreObject) -> LabelsRead | None:
     except ObjectMissing:
         log.info("%r vanished before it could be read", item.key)
     except StoreRefused:
-        log.warning("the store does not hand out %s: check the rights on this key", item.key)
+        log.warning("the store does not hand out %r: check the rights on this key", item.key)
     return None
 
 
@@ -217,7 +217,8 @@ def _note(
 
 
 def _tracked(outcomes: Iterator[Outcome], what: str) -> Iterator[Outcome]:
-    with track(f"reading {what}") as advance:
+    with track(f"reading {_printable(what)}") as advance:
         for outcome in outcomes:
-            advance(1)
+            if not (isinstance(outcome, LabelProblem) and outcome.code == "unreadable"):
+                advance(1)
             yield outcome

@@ -14,6 +14,7 @@ from pipeline.stages.labels import apply_labels, import_labels
 from pipeline.stages.labels_overview import label_history, labels_overview
 from pipeline.stages.workplace import Workplace, workplace
 from tests.integration.catalogued import enter, events, labels_of
+from tests.integration.misbehaving import Plan, misbehaving
 from tests.integration.scans import scans
 
 STREAM = "labels: csv\nclasses: [cat, dog, 7]\n"
@@ -316,6 +317,41 @@ def test_a_store_that_is_away_is_an_error_and_no_lost_label(pets: Settings, plac
     away = pets.model_copy(update={"s3_endpoint": "http://127.0.0.1:1"})
     with workplace(away, "pets") as nowhere, pytest.raises(StoreUnreachable):
         apply_labels(nowhere)
+
+
+def test_a_bad_day_of_the_store_costs_no_label(pets: Settings, place: Workplace) -> None:
+    count = 3000
+    enter(place, {f"pets/{number}.png": str(number) for number in range(count)})
+    assert pets.s3_endpoint
+    for seed, label in enumerate(("cat", "dog", "7")):
+        put(place, "key,label\n" + "".join(f"{number}.png,{label}\n" for number in range(count)))
+        plan = Plan(seed=seed, reset=0.2, busy=0.2, cut=0.5, in_a_row=2)
+        with (
+            misbehaving(pets.s3_endpoint, plan) as proxy,
+            workplace(pets.model_copy(update={"s3_endpoint": proxy.address}), "pets") as far,
+        ):
+            assert apply_labels(far) == {"labelled": count, "label_problems": 0}
+        assert sum(proxy.faults.values()) > 0
+        assert set(labels_of(place).values()) == {label}
+
+
+def test_a_file_that_the_store_refuses_or_that_is_too_large_is_a_warning(
+    pets: Settings, place: Workplace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    enter(place, {"pets/a.png": "a"})
+    put(place, "key,label\na.png,cat\n")
+    assert pets.s3_endpoint
+    with (
+        misbehaving(pets.s3_endpoint, Plan(always={"pets/labels.csv": "refuse"})) as proxy,
+        workplace(pets.model_copy(update={"s3_endpoint": proxy.address}), "pets") as far,
+    ):
+        assert apply_labels(far) == {"labelled": 0, "label_problems": 0}
+    assert "check the rights on this key" in caplog.text
+    monkeypatch.setattr("pipeline.stages.labels.MAX_BYTES", 5)
+    assert apply_labels(place) == {"labelled": 0, "label_problems": 0}
+    assert "split it" in caplog.text
+    monkeypatch.undo()
+    assert apply_labels(place)["labelled"] == 1
 
 
 def test_a_hundred_thousand_rows_are_no_hundred_thousand_statements(place: Workplace) -> None:
