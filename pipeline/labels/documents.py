@@ -117,9 +117,12 @@ def outcomes_of(line: int, value: Any, reading: Reading) -> Iterator[Outcome]:
         yield from _task(line, fields, annotations, reading)
         return
     said = next((fields[name] for name in LABELS if name in fields), None)
-    # Label Studio's JSON-MIN leaves the label out where nobody gave one.
-    if said is None and "annotation_id" in fields:
-        yield Unlabelled(line=line)
+    if said is None and "annotation_id" in fields:  # Label Studio's JSON-MIN
+        if fields["annotation_id"] is None:
+            yield Unlabelled(line=line)
+        else:
+            detail = f"{_first(fields, KEYS)!r} is answered, but no answer is named `label`: export JSON instead"
+            yield LabelProblem(line=line, code="malformed", detail=detail)
         return
     yield reading.row(line, **_target(fields), label=said, author=_first(fields, AUTHORS))
 

@@ -250,6 +250,7 @@ def test_label_studios_items(item: dict[str, Any], expected: list[tuple[str, str
          "answers several questions"),
         (task(annotation("x"), image="/data/upload/1/a.png"), "names no image"),
         (task(annotation("x"), key=["a"]), "names no image"),
+        ({"key": "a", "mood": "x", "annotation_id": 1}, "no answer is named `label`"),
     ],
 )  # fmt: skip
 def test_label_studios_items_that_say_no_label(item: dict[str, Any], says: str) -> None:
