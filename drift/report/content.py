@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +140,7 @@ class CheckReport:
         properties_page: Address of Evidently's page on them, relative to this one.
         history: Earlier checks, oldest first; the last 60 are shown.
         next_steps: Sentences on what happens next; without them, what the decision means by default.
+        on_alarm: Whether an alarm starts a retraining or calls a person.
     """
 
     stream: str
@@ -164,13 +166,19 @@ class CheckReport:
     properties_page: str | None = None
     history: tuple[PastCheck, ...] = ()
     next_steps: tuple[str, ...] = ()
+    on_alarm: Literal["retrain", "notify"] = "retrain"
 
     @property
     def verdict(self) -> str:
         """The decision in one sentence."""
-        cause = self.result.details.cause if self.result is not None and self.result.is_drift else None
+        differ = self.result is None or self.result.is_drift
+        cause = self.result.details.cause if self.result is not None and differ else None
         return words.verdict(
-            self.decision.kind, first=self.model_version is None, looks=cause.change if cause else None
+            self.decision.kind,
+            first=self.model_version is None,
+            differ=differ,
+            looks=cause.change if cause else None,
+            retrains=self.on_alarm == "retrain",
         )
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from drift.report.content import CheckReport, Estimate
 from drift.report.pictures.accuracy import in_words
-from drift.wording import p_text
+from drift.wording import p_text, points_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,8 +67,9 @@ def _effect(effect: Estimate, least: float | None) -> Finding:
         question="Do they differ much?",
         answer=next((word for limit, word in words if effect.value < limit), "Very much"),
         figure=f"AUC {effect.value:.2f}{interval}",
-        note=note if least is None else f"{note}; an alarm needs {least:.2f}",
-        speaks_for_alarm=None if least is None else effect.value >= least,
+        note=note if least is None else f"{note}; below {least:.2f} would be too little to act on",
+        # As the policy has it: only an interval that lies below the limit speaks against an alarm.
+        speaks_for_alarm=None if least is None else (effect.value if effect.high is None else effect.high) >= least,
     )
 
 
@@ -80,15 +81,17 @@ def _harm(report: CheckReport) -> Finding:
         return Finding(question="Does it hurt?", answer="Unknown", figure=f"{in_words(known)} right", note=how)
     lost = report.baseline.value - known.value
     least = report.min_accuracy_drop
-    hurts = None if least is None else lost >= least
-    answer = ("Yes" if hurts else "Not enough to act") if hurts is not None else ("Somewhat" if lost > 0 else "No")
-    if lost <= 0:
-        answer = "No"
     note = f"{how}; on the reference {report.baseline.value:.0%}"
     return Finding(
         question="Does it hurt?",
-        answer=answer,
+        answer=_pain(lost, least),
         figure=f"{in_words(known)} right",
-        note=note if least is None else f"{note}; an alarm needs a loss of {least * 100:.3g} points",
-        speaks_for_alarm=hurts,
+        note=note if least is None else f"{note}; a loss counts from {points_text(least)} on",
+        speaks_for_alarm=None if least is None else lost >= least,
     )
+
+
+def _pain(lost: float, least: float | None) -> str:
+    if least is not None:
+        return "Yes" if lost >= least else "No" if lost <= 0 else "Not enough to act"
+    return next((word for limit, word in ((0.0, "No"), (0.01, "Hardly"), (0.05, "Somewhat")) if lost <= limit), "Yes")

@@ -29,6 +29,7 @@ def to_json(report: CheckReport) -> str:
         "verdict": report.verdict,
         "reasons": list(report.decision.reasons),
         "next_steps": list(report.steps),
+        "on_alarm": report.on_alarm,
         "test": None if report.result is None else _test(report.result),
         "effect": _estimate(report.effect),
         "min_effect": report.min_effect,

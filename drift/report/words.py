@@ -5,21 +5,28 @@ from __future__ import annotations
 from drift.policy import Kind
 
 
-def verdict(kind: Kind, *, first: bool = False, looks: str | None = None) -> str:
+def verdict(
+    kind: Kind, *, first: bool = False, differ: bool = True, looks: str | None = None, retrains: bool = True
+) -> str:
     """The decision in one sentence.
 
     Args:
         kind: What was decided.
         first: There is no model yet.
+        differ: The test found drift.
         looks: The rehearsed change that the images look like.
+        retrains: An alarm starts a retraining, rather than calling a person.
     """
     if first:
         return "There is no model yet: these images are for a first one to learn from."
+    if kind == "watch" and not differ:
+        return "These images look like the ones the model was judged on, but more of its answers to them are wrong."
+    follows = "it needs retraining" if retrains else "somebody should look at them"
     like = f" Likely cause: {looks}." if looks else ""
     return {
         "clean": "These images look like the ones the model was judged on.",
         "watch": f"These images differ from the ones the model was judged on, though not enough to act.{like}",
-        "alarm": f"These images differ from the ones the model was judged on: it needs retraining.{like}",
+        "alarm": f"These images differ from the ones the model was judged on: {follows}.{like}",
         "pending": "There are too few images for a check so far.",
     }[kind]
 

@@ -228,11 +228,34 @@ def test_next_steps_that_are_given_take_the_place_of_the_usual_ones() -> None:
         ({"measured": Estimate(value=0.91)}, "Does it hurt? Not enough to act 91% right measured"),
         ({"measured": Estimate(value=0.95)}, "Does it hurt? No 95% right"),
         ({"measured": Estimate(value=0.9), "min_accuracy_drop": None}, "Does it hurt? Somewhat 90% right"),
+        ({"measured": Estimate(value=0.925), "min_accuracy_drop": None}, "Does it hurt? Hardly 92% right"),
+        ({"measured": Estimate(value=0.8), "min_accuracy_drop": None}, "Does it hurt? Yes 80% right"),
         ({"baseline": None}, "Does it hurt? Unknown 74%"),
     ],
 )
 def test_questions_are_answered_by_what_is_known(changes: dict[str, Any], words: str) -> None:
     assert words in Page(render(replace(full(), **changes))).words
+
+
+def test_an_answer_is_marked_as_the_policy_takes_it() -> None:
+    """Only an interval that lies wholly below the limit speaks against an alarm."""
+
+    def mark(**changes: Any) -> list[str]:
+        html = render(replace(full(), expected=None, measured=None, **changes))
+        return re.findall(r'class="card finding( yes| no|)"', html)
+
+    assert mark() == [" yes", " yes", ""]
+    assert mark(effect=Estimate(value=0.55, low=0.5, high=0.61)) == [" yes", " yes", ""]
+    assert mark(effect=Estimate(value=0.55, low=0.5, high=0.59)) == [" yes", " no", ""]
+    assert mark(min_effect=None) == [" yes", "", ""]
+
+
+def test_the_verdict_says_what_is_so() -> None:
+    watched = replace(full(shift=0.0), decision=drift.Decision(kind="watch", reasons=()))
+    assert "more of its answers to them are wrong" in watched.verdict
+    assert "it needs retraining. Likely cause: blur." in full().verdict
+    assert "somebody should look" in replace(full(), on_alarm="notify").verdict
+    assert "differ from the ones" in replace(full(), decision=drift.Decision(kind="watch", reasons=())).verdict
 
 
 def test_an_observed_statistic_far_off_breaks_the_axis() -> None:
