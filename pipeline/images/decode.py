@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import ImageRejected
+from pipeline.images.integrity import require_whole
 from pipeline.images.orientation import Orientation, orientation_of
 from pipeline.images.rgb import strips
 from pipeline.images.signatures import WEBP, container_of, webp_size
@@ -106,6 +107,7 @@ def load(data: bytes, limits: Limits) -> Stored:
             raise ImageRejected("not_an_image", "it holds nothing but zeros: was its upload broken off?") from None
         raise ImageRejected("not_an_image", f"not one of {', '.join(FORMATS)}") from None
     _validate_size(image.size, limits)
+    require_whole(data, container)
     image.load()
     name = image.format or "?"
     # Cameras write JPEG files with a second picture behind the first; Pillow has an own name for them.
@@ -122,8 +124,8 @@ def rejections() -> Iterator[None]:
     except MemoryError:
         raise ImageRejected("too_costly", "decoding it takes more memory than one image may") from None
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise whatever a broken file makes them raise
-        said = str(error)
-        if "Decompressed data too large" in said or "Too much memory used in text chunks" in said:
+        said = str(error).lower()
+        if "decompressed data too large" in said or "too much memory used in text chunks" in said:
             sentence = "its compressed text or colour profile swells beyond all measure"
             raise ImageRejected("decompression_bomb", sentence) from None
         if "out of memory" in said:

@@ -19,14 +19,16 @@ def _begins(title: str, pattern: bytes, *, allowed: bool = False) -> Container:
     return Container(title, re.compile(pattern, re.DOTALL), allowed)
 
 
+JPEG = _begins("a JPEG file", rb"\xff\xd8\xff", allowed=True)
+PNG = _begins("a PNG file", rb"\x89PNG\r\n\x1a\n", allowed=True)
 WEBP = _begins("a WebP file", rb"RIFF.{4}WEBP", allowed=True)
 
 # Text may open with a byte order mark, white space, an XML declaration and comments.
 _XML = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.{0,400}?\?>\s*)?(?:<!--.{0,2000}?-->\s*|<!DOCTYPE[^>\[]{0,400}>\s*)*"
 
 CONTAINERS = (
-    _begins("a JPEG file", rb"\xff\xd8\xff", allowed=True),
-    _begins("a PNG file", rb"\x89PNG\r\n\x1a\n", allowed=True),
+    JPEG,
+    PNG,
     WEBP,
     _begins("a GIF file", rb"GIF8[79]a", allowed=True),
     _begins("a TIFF file", rb"II\*\0|MM\0\*|II\+\0|MM\0\+", allowed=True),

@@ -8,7 +8,6 @@ and no other image notices.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -34,6 +33,8 @@ START_SECONDS = 120.0  # for a process to import what it needs
 # measuring the image does.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_TOP_PAD_": str(16 << 20)}
 LONGEST_ANSWER = 1 << 20
+# Nothing else of the environment: strangers' files are decoded there, and credentials are none of their business.
+INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
 
 MiB = 1 << 20
 
@@ -88,11 +89,12 @@ class Workshop:
         """End all processes; calls that wait or run raise WorkshopClosed."""
         with self._changed:
             self._closed = True
-            workers = [*self._idle, *self._busy]
-            self._idle.clear()
+            idle, self._idle = self._idle, []
+            for worker in self._busy:
+                worker.end()  # the thread that waits for its answer clears it away
             self._changed.notify_all()
-        for worker in workers:
-            worker.kill()
+        for worker in idle:
+            worker.clear()
 
     def examine(self, data: bytes) -> Examined:
         """Decode, measure and hash an image file in one of the processes.
@@ -123,21 +125,20 @@ class Workshop:
             whole = answer.get("code") != "too_costly"
             return answer
         except TimeoutError:
-            raise self._too_slow() from None
+            seconds = f"{WALL_FACTOR * self._max_seconds:g} s"
+            raise ImageRejected("too_costly", f"decoding it does not end within {seconds} on the clock") from None
         except (OSError, EOFError, ValueError):
             if self._closed:
                 raise WorkshopClosed("the workshop was closed before the image was done") from None
-            status = worker.kill()
+            status = worker.clear()
             if status == -signal.SIGPROF:
-                raise self._too_slow() from None
+                seconds = f"{self._max_seconds:g} s of processor time (ingest.max_seconds)"
+                raise ImageRejected("too_costly", f"decoding it takes more than {seconds}") from None
             if status == -signal.SIGKILL:
                 raise _Killed from None
             raise ImageRejected("crashed", f"decoding it ends the process ({_cause(status)})") from None
         finally:
             self._give_back(worker, whole)
-
-    def _too_slow(self) -> ImageRejected:
-        return ImageRejected("too_costly", f"decoding it takes more than {self._max_seconds:g} s (ingest.max_seconds)")
 
     def _borrow(self) -> _Worker:
         with self._changed:
@@ -145,10 +146,13 @@ class Workshop:
                 self._changed.wait()
             if self._closed:
                 raise WorkshopClosed("the workshop is closed")
-            if self._idle:
+            while self._idle:
                 worker = self._idle.pop()
-                self._busy.add(worker)
-                return worker
+                if worker.lives:
+                    self._busy.add(worker)
+                    return worker
+                worker.clear()  # somebody ended it between two images
+                self._free += 1
             worker = _Worker(self._settings)
             self._free -= 1
             self._busy.add(worker)
@@ -163,7 +167,7 @@ class Workshop:
 
     def _give_back(self, worker: _Worker, whole: bool) -> None:
         if not whole:
-            worker.kill()
+            worker.clear()
         with self._changed:
             self._busy.discard(worker)
             if whole and not self._closed:
@@ -172,7 +176,7 @@ class Workshop:
                 self._free += 1
             self._changed.notify()
         if whole and self._closed:
-            worker.kill()
+            worker.clear()
 
 
 class _Killed(Exception):
@@ -183,14 +187,14 @@ class _Worker:
     """One process with the socket that leads to it."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        root = str(Path(pipeline.__file__).parents[1])
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([str(Path(pipeline.__file__).parents[1]), *filter(None, [os.getenv("PYTHONPATH")])])
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self._channel, theirs = socket.socketpair()
         try:
             # -P: a file `numpy.py` in the current folder is none of ours. The child never sees our __main__.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pipeline.images.worker", str(theirs.fileno()), json.dumps(settings)],
-                env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path},
+                env={**inherited, **ENVIRONMENT, "PYTHONPATH": path},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -201,12 +205,16 @@ class _Worker:
         finally:
             theirs.close()
 
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
     def wait_ready(self) -> None:
         try:
             self._receive(time.monotonic() + START_SECONDS)
         except (OSError, EOFError):
             raise TidemarkError(
-                f"a process to decode images in does not start ({_cause(self.kill())}); "
+                f"a process to decode images in does not start ({_cause(self.clear())}); "
                 f"try `{sys.executable} -c 'import pipeline.images.examine'`"
             ) from None
 
@@ -218,14 +226,16 @@ class _Worker:
             self._channel.sendall(data)
         return json.loads(self._receive(deadline))
 
-    def kill(self) -> int:
-        """End the process, whatever it does, and give back its exit status."""
+    def end(self) -> None:
+        """End the process, whatever it does; who waits for its answer meets the end of the stream."""
+        self._process.kill()
+
+    def clear(self) -> int:
+        """End the process, free what it held and give back its exit status; may be called again."""
         self._process.kill()
         status = self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
-        with contextlib.suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in it
         self._channel.close()
         return status
 
