@@ -15,6 +15,7 @@ from drift.mmd import witness
 from drift.policy import Decision, Evidence, Policy, decide, enough_labelled
 from drift.rehearsal import Rehearsal, rehearse, rows_to_rehearse
 from drift.result import Cause, Details, DriftResult, Member
+from drift.screening import detect_at_level
 
 __all__ = [
     "TESTS",
@@ -34,6 +35,7 @@ __all__ = [
     "calibrate_harm",
     "decide",
     "detect",
+    "detect_at_level",
     "detect_by_class",
     "effect",
     "enough_labelled",

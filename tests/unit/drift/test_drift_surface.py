@@ -31,6 +31,7 @@ def test_the_public_names_are_these() -> None:
         "calibrate_harm",
         "decide",
         "detect",
+        "detect_at_level",
         "detect_by_class",
         "effect",
         "enough_labelled",
