@@ -37,7 +37,7 @@ def list_objects(reader: StoreReader, bucket: str, prefix: str) -> Iterator[Stor
     Raises:
         Answered: The store refuses.
         Garbled: What it answers is no listing.
-        HTTPError: Nothing answers.
+        OSError, HTTPException, CutShort: Nothing answers, or not to its end.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="listing") as ahead:
         page = fetch_page(reader, bucket, prefix, None, PAGE)

@@ -16,13 +16,13 @@ from typing import Any, Self
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from urllib3.exceptions import HTTPError
 
 from pipeline.errors import ConfigurationError, ImageRejected, ObjectMissing
 from pipeline.records import StoreObject
 from pipeline.settings import Settings
+from pipeline.storage.connections import CONNECT_SECONDS
 from pipeline.storage.listing import fetch_page, list_objects
-from pipeline.storage.reader import CONNECT_SECONDS, CUT_SHORT, Answer, Answered, Garbled, StoreReader
+from pipeline.storage.reader import CUT_SHORT, FAILURES, Answer, Answered, StoreReader
 from pipeline.storage.store_errors import StoreErrors, is_of_the_object
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class ObjectStore:
             return known
         try:
             fetch_page(self._reader, self.image_bucket, key, None, most_keys=1)
-        except (Answered, Garbled, HTTPError, OSError):
+        except FAILURES:
             return False
         return True
 

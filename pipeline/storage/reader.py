@@ -1,27 +1,25 @@
-"""Signed GETs to an S3 store over urllib3, tried again where that can help.
+"""Signed GETs to an S3 store, tried again where that can help.
 
-Images are read here and not by boto3, whose client costs three times the CPU for each object: with a ceiling set by
-decoding on all cores, that is what ingest would wait for (`python -m tests.benchmarks.bench_reading` measures both).
+Images and listings are read here and not by boto3, whose client takes five times the CPU for each object
+(`python -m tests.benchmarks.bench_reading`): ingest shares the machine with the decoding of what it reads.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import random
 import re
+import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from email.message import Message
+from http.client import HTTPException, HTTPResponse
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-import urllib3
-from botocore.httpsession import get_cert_path
-from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
-
+from pipeline.storage.connections import Connections
 from pipeline.storage.signature import Signer, path_of
 
 log = logging.getLogger(__name__)
@@ -29,8 +27,6 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 7  # with the pauses below a store may be away for some five seconds
 FIRST_PAUSE = 0.1  # seconds; doubled each time
 LONGEST_PAUSE = 5.0
-CONNECT_SECONDS = 5.0
-CONNECTIONS = 64  # kept open; more threads than that are served too
 CHUNK = 1 << 18
 MOST_OF_AN_ERROR = 1 << 16
 
@@ -45,7 +41,7 @@ Understood = TypeVar("Understood")
 class Answer:
     """What the store answered to a GET that it granted."""
 
-    headers: Mapping[str, str]
+    headers: Message
     body: bytes | None  # None where it is larger than was asked for; then it was not read
 
 
@@ -62,10 +58,21 @@ class Garbled(Exception):
     """The store's answer makes no sense."""
 
 
+class CutShort(Exception):
+    """A body ended before all of it had come."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(f"ended after {after} bytes")
+        self.after = after
+
+
+FAILURES = (OSError, HTTPException, Answered, Garbled, CutShort)  # what an attempt may come to
+
+
 class StoreReader:
     """Reads from one store; safe to share between threads.
 
-    It raises `Answered`, `Garbled` and urllib3's errors; whoever uses it translates them.
+    It raises the errors of this module, OSError and HTTPException; whoever uses it translates them.
 
     Attributes:
         retries: How many requests were tried again so far.
@@ -86,13 +93,10 @@ class StoreReader:
             ValueError: The endpoint is no URL.
         """
         url = urlsplit(endpoint)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"invalid endpoint: {endpoint}")
-        host = url.netloc.rpartition("@")[2]
-        default = ":443" if url.scheme == "https" else ":80"
-        self._signer = Signer(host.removesuffix(default), access_key, secret_key, region)
+        self._connections = Connections(url, timeout)
+        host = url.netloc.rpartition("@")[2].removesuffix(":443" if url.scheme == "https" else ":80")
+        self._signer = Signer(host, access_key, secret_key, region)
         self._base = url.path.rstrip("/")
-        self._pool, self._target = _pool(endpoint, url.scheme, url.hostname, timeout)
         self._slowest = 10 * timeout
         self._patience = max(30.0, 3 * timeout)
         self._lock = threading.Lock()
@@ -112,7 +116,8 @@ class StoreReader:
         Raises:
             Answered: The store refuses, or fails each time.
             Garbled: `understand` raised it each time.
-            HTTPError: Nothing answers, or each answer broke off.
+            OSError, HTTPException: Nothing answers, or not in HTTP.
+            CutShort: Each answer broke off.
         """
         path = self._base + path_of(bucket, key)
         start = time.monotonic()
@@ -120,10 +125,10 @@ class StoreReader:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return understand(self._attempt(path, query, most))
-            except (HTTPError, OSError, Answered, Garbled) as failure:
-                if isinstance(failure, Answered) and not (failure.status in AGAIN or failure.code in AGAIN_CODES):
+            except FAILURES as failure:
+                if not _may_pass(failure):
                     raise
-                cuts.add(_cut_at(failure))
+                cuts.add(failure.after if isinstance(failure, CutShort) else None)
                 if attempt == ATTEMPTS and len(cuts) == 1 and None not in cuts:
                     # At the same byte each time: no connection is so regular, what lies in the store is damaged.
                     raise Answered(500, CUT_SHORT) from failure
@@ -137,34 +142,15 @@ class StoreReader:
         raise AssertionError("unreachable")
 
     def _attempt(self, path: str, query: str, most: int) -> Answer:
-        # Given to the pool as a path and not as a URL: of a URL urllib3 would take out "..", which a key may contain.
-        target = f"{self._target}{path}?{query}" if query else self._target + path
-        response = self._pool.urlopen(
-            "GET",
-            target,
-            headers=self._signer.headers(path, query),
-            redirect=False,
-            retries=False,
-            assert_same_host=False,
-            preload_content=False,
-            decode_content=False,
-        )
-        try:
+        target = f"{path}?{query}" if query else path
+        with self._connections.get(target, self._signer.headers(path, query)) as response:
             if response.status != 200:
                 raise Answered(response.status, _code(self._body(response, MOST_OF_AN_ERROR)))
-            body = self._body(response, most)
-            if body is None:
-                response.close()  # the rest is not fetched, so this connection is of no more use
-            return Answer(response.headers, body)
-        except BaseException:
-            response.close()
-            raise
-        finally:
-            response.release_conn()
+            return Answer(response.headers, self._body(response, most))
 
-    def _body(self, response: urllib3.BaseHTTPResponse, most: int) -> bytes | None:
-        announced = response.headers.get("Content-Length", "")
-        if announced.isdigit() and int(announced) > most:
+    def _body(self, response: HTTPResponse, most: int) -> bytes | None:
+        announced = response.length  # None where the body comes in pieces of its own
+        if announced is not None and announced > most:
             return None
         deadline = time.monotonic() + self._slowest
         parts = []
@@ -176,36 +162,19 @@ class StoreReader:
                 return None
             parts.append(part)
             if time.monotonic() > deadline:
-                raise ReadTimeoutError(self._pool, "", "the body comes too slowly")
+                raise TimeoutError("the body comes too slowly")
+        if announced is not None and size < announced:
+            raise CutShort(size)
         return b"".join(parts)
 
 
-def _cut_at(failure: Exception) -> int | None:
-    """After how many bytes a body ended too early; None where something else went wrong."""
-    cause = failure.__cause__
-    return cause.partial if isinstance(cause, IncompleteRead) else None
+def _may_pass(failure: Exception) -> bool:
+    """Whether another attempt may end better."""
+    if isinstance(failure, Answered):
+        return failure.status in AGAIN or failure.code in AGAIN_CODES
+    return not isinstance(failure, ssl.SSLCertVerificationError)
 
 
 def _code(body: bytes | None) -> str:
     found = re.search(rb"<Code>([\w.-]{1,80})</Code>", body or b"")
     return found[1].decode() if found else ""
-
-
-def _pool(endpoint: str, scheme: str, host: str, timeout: float) -> tuple[urllib3.HTTPConnectionPool, str]:
-    """Connections to the store, and what goes before a path there. Proxies and authorities are found as boto3 does."""
-    options: dict[str, Any] = {
-        "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=timeout),
-        "maxsize": CONNECTIONS,
-    }
-    if scheme == "https":
-        given = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
-        options |= {"cert_reqs": "CERT_REQUIRED", "ca_certs": given or get_cert_path(True)}
-    proxy = None if proxy_bypass(host) else getproxies().get(scheme)
-    if proxy is None:
-        return urllib3.PoolManager(**options).connection_from_url(endpoint), ""
-    login = urllib3.util.parse_url(proxy).auth
-    headers = urllib3.make_headers(proxy_basic_auth=unquote(login)) if login else None
-    manager = urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
-    # A proxy is asked for the whole URL, unless it only passes on what is encrypted.
-    url = urlsplit(endpoint)
-    return manager.connection_from_url(endpoint), f"http://{url.netloc}" if scheme == "http" else ""

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, HTTPClientError, ReadTimeoutError
 from botocore.exceptions import ConnectionError as StoreConnectionError
 from botocore.exceptions import SSLError as BotoSSLError
-from urllib3.exceptions import HTTPError, ProtocolError, SSLError
 
 from pipeline.errors import BucketMissing, ObjectMissing, StoreError, StoreRefused, StoreUnreachable
-from pipeline.storage.reader import CUT_SHORT, Answered, Garbled
+from pipeline.storage.reader import CUT_SHORT, Answered, CutShort, Garbled
 
 # About who asks, whatever is asked for.
 OF_CREDENTIALS = frozenset({"InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 OF_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "InvalidRegion"})
 OF_CLOCK = frozenset({"RequestTimeTooSkewed"})
 _REFUSED = OF_CREDENTIALS | {"AccessDenied", "SignatureDoesNotMatch", "Forbidden", "403"}
+BROKEN_OFF = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLEOFError)
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
 
 
@@ -44,23 +46,20 @@ class StoreErrors:
             raise StoreError(
                 f"{self.endpoint} does not answer like an S3 store ({error}): correct TIDEMARK_S3_ENDPOINT"
             ) from error
-        except (BotoSSLError, SSLError) as error:
+        except (*BROKEN_OFF, HTTPException, CutShort) as error:
+            raise self._broke_off() from error
+        except (BotoSSLError, ssl.SSLError) as error:
             raise StoreUnreachable(
                 f"no secure connection to the store at {self.endpoint}: correct TIDEMARK_S3_ENDPOINT, or name the "
                 "authority that signed its certificate in AWS_CA_BUNDLE"
             ) from error
-        except ProtocolError as error:
-            raise self._broke_off() from error
-        except (StoreConnectionError, ConnectTimeoutError, ReadTimeoutError, HTTPClientError, HTTPError) as error:
+        except (StoreConnectionError, ConnectTimeoutError, ReadTimeoutError, HTTPClientError, OSError) as error:
             raise StoreUnreachable(
                 f"the store at {self.endpoint} does not answer: start it (embedded stack: `tidemark up`) "
                 "or correct TIDEMARK_S3_ENDPOINT, then run this again"
             ) from error
         except BotoCoreError as error:
             raise StoreError(f"the store at {self.endpoint} failed on {key!r}: {error}") from error
-        except OSError as error:
-            # A body that breaks off in the middle surfaces as urllib3's or the socket's own error.
-            raise self._broke_off() from error
 
     def answered(self, status: int, code: str, bucket: str, key: str) -> StoreError:
         """The error for an answer that is not what was asked for."""

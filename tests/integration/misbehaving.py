@@ -236,6 +236,7 @@ class Handler(BaseHTTPRequestHandler):
         # With a linger of no time, closing sends a reset and not a farewell.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
+        self.rfile.close()
         self.connection.close()
 
     def log_message(self, *arguments: object) -> None:

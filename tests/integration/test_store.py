@@ -259,6 +259,7 @@ def test_a_link_needs_no_credentials_and_ends(store: ObjectStore) -> None:
     time.sleep(2.1)
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(short)
+    refused.value.close()
     assert refused.value.code in (400, 403)  # stores differ in this
     for seconds in (0, 7 * 24 * 3600 + 1):
         with pytest.raises(ConfigurationError, match="seven days"):

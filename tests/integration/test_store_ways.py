@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
 import threading
+import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 
-from pipeline.errors import ConfigurationError, ImageRejected, StoreError, StoreRefused, StoreUnreachable
+from pipeline.errors import ConfigurationError, ImageRejected, ObjectMissing, StoreError, StoreRefused, StoreUnreachable
 from pipeline.settings import Settings
 from pipeline.storage import reader
 from pipeline.storage.objects import ObjectStore
@@ -155,6 +159,75 @@ def test_a_proxy_of_the_environment_is_used(
         assert len(proxy.served) == 2
 
 
+def test_connections_are_kept_and_what_the_server_closed_is_not_used_again() -> None:
+    connections, answers = set(), []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        connections.add(handler.client_address)
+        answers.append(handler.path)
+        body = b"<Error><Code>NoSuchKey</Code></Error>" if "gone" in handler.path else b"image"
+        handler.send_response(404 if "gone" in handler.path else 200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+        handler.close_connection = "last" in handler.path  # without a word in the answer
+
+    with serving(answer) as endpoint:
+        store = elsewhere(f"{endpoint}/below/")
+        for number in range(20):
+            assert store.get_image(f"{number}.png", 10) == b"image"
+            with pytest.raises(ObjectMissing):
+                store.get_image("gone.png", 10)
+        assert len(connections) == 1
+        assert answers[:2] == ["/below/images/0.png", "/below/images/gone.png"]  # an address may have a path
+        for _ in range(3):
+            store.get_image("last.png", 10)
+            time.sleep(0.1)
+        assert len(connections) == 3
+        with pytest.raises(ImageRejected):
+            store.get_image("a.png", 4)  # its body is left unread, so its connection is of no more use
+        assert store.get_image("a.png", 10) == b"image"
+        assert len(connections) == 5
+        assert store.retries == 0
+
+
+@contextmanager
+def tunnelling() -> Iterator[tuple[str, list[bytes]]]:
+    """A proxy that only passes on what is encrypted, and what it was asked for."""
+    heads: list[bytes] = []
+
+    def relay(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    class Tunnel(BaseRequestHandler):
+        def handle(self) -> None:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += self.request.recv(1)
+            heads.append(head)
+            host, _, port = head.split()[1].decode().rpartition(":")
+            with socket.create_connection((host, int(port))) as there:
+                self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=relay, args=(there, self.request))
+                back.start()
+                relay(self.request, there)
+                back.join()
+
+    server = ThreadingTCPServer(("127.0.0.1", 0), Tunnel)
+    server.daemon_threads = True
+    server.block_on_close = False
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}", heads
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 that no authority has signed, and its key, in one file."""
@@ -204,12 +277,22 @@ def test_a_store_is_trusted_by_its_certificate_only(
         stranger = elsewhere(endpoint)
         with pytest.raises(StoreUnreachable, match="AWS_CA_BUNDLE"):
             list(stranger.list_images("coins/"))
+        assert stranger.retries == 0  # another attempt would end the same
         with pytest.raises(StoreUnreachable, match="AWS_CA_BUNDLE"):
             stranger.put_image("a.png", b"", "image/png")  # boto3 says the same
         for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
             with monkeypatch.context() as patched:
                 patched.setenv(name, str(certificate))
                 assert len(list(elsewhere(endpoint).list_images("coins/"))) == 3
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        with tunnelling() as (proxy, heads):
+            monkeypatch.setenv("https_proxy", f"http://user%40org:p%3Aw@{proxy}")
+            assert len(list(elsewhere(endpoint).list_images("coins/"))) == 3
+        (head,) = heads
+        assert head.startswith(b"CONNECT 127.0.0.1:")
+        assert b"Proxy-Authorization: Basic " + b64encode(b"user@org:p:w") in head
 
 
 def test_an_address_that_is_none_is_a_wrong_setting() -> None:

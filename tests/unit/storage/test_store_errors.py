@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+import ssl
+from http.client import BadStatusLine, IncompleteRead, RemoteDisconnected
+
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.exceptions import SSLError as BotoSSLError
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProtocolError, ReadTimeoutError, SSLError
 
 from pipeline.errors import BucketMissing, ObjectMissing, StoreError, StoreRefused, StoreUnreachable
-from pipeline.storage.reader import CUT_SHORT, Answered, Garbled
+from pipeline.storage.reader import CUT_SHORT, Answered, CutShort, Garbled
 from pipeline.storage.store_errors import StoreErrors, is_of_the_object
 
 ERRORS = StoreErrors("http://store:9000", "images")
@@ -45,13 +49,19 @@ def test_both_clients_answers_become_the_same_error(
 @pytest.mark.parametrize(
     ("raised", "says"),
     [
-        (NewConnectionError(None, "refused"), "does not answer"),  # type: ignore[arg-type]
-        (ConnectTimeoutError("late"), "does not answer"),
-        (ReadTimeoutError(None, "", "late"), "does not answer"),  # type: ignore[arg-type]
+        (ConnectionRefusedError("refused"), "does not answer"),
+        (TimeoutError("late"), "does not answer"),
+        (OSError(errno.EHOSTUNREACH, "no route"), "does not answer"),
+        (socket.gaierror("no such host"), "does not answer"),
         (EndpointConnectionError(endpoint_url="http://store:9000"), "does not answer"),
-        (ProtocolError("cut"), "broke off"),
+        (RemoteDisconnected("gone"), "broke off"),
+        (BadStatusLine("220 smtp"), "broke off"),
+        (IncompleteRead(b""), "broke off"),
+        (CutShort(7), "broke off"),
+        (BrokenPipeError("gone"), "broke off"),
+        (ssl.SSLEOFError("gone"), "broke off"),
         (ConnectionResetError("reset"), "broke off"),
-        (SSLError("self-signed"), "AWS_CA_BUNDLE"),
+        (ssl.SSLCertVerificationError("self-signed"), "AWS_CA_BUNDLE"),
         (BotoSSLError(endpoint_url="https://store", error="self-signed"), "AWS_CA_BUNDLE"),
     ],
 )
