@@ -6,6 +6,7 @@ it is quick to decode or to refuse; ``costly_jpeg()`` is the one that is not.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import struct
@@ -51,6 +52,7 @@ def longest_key(prefix: str) -> str:
     return prefix + part * whole + "x" * left + ".jpg"
 
 
+@functools.cache
 def corpus() -> dict[str, Case]:
     """Every case by name: (bytes, reason code or None)."""
     return {**refused(), **accepted()}
@@ -139,6 +141,7 @@ def broken_off(photo: bytes, png: bytes) -> dict[str, Case]:
         **{f"head.{name}": (data[:12], "truncated") for name, data in files.items() if name not in {"bmp", "webp"}},
         "last-byte-missing.jpg": (photo[:-2], "truncated"),
         "half-then-zeros.jpg": (photo[: len(photo) // 2] + bytes(len(photo) // 2), "truncated"),
+        "half-then-many-zeros.jpg": (photo[: len(photo) // 2] + bytes(10 * len(photo)), "truncated"),
         "half-then-zeros.png": (png[: len(png) // 2] + bytes(len(png) // 2), "truncated"),
         "half-then-zeros.gif": (gif[: len(gif) // 2] + bytes(len(gif) // 2), "truncated"),
         "flipped-bit.png": (bytes(flipped), "truncated"),
@@ -219,7 +222,7 @@ def accepted() -> dict[str, Case]:
         "clear.webp": encoded(clear, "WEBP"),
         "lossless.webp": encoded(image, "WEBP", lossless=True),
         "moving.webp": encoded(image, "WEBP", save_all=True, append_images=pages),
-        "moving.gif": encoded(image.convert("P"), "GIF", save_all=True, append_images=[p.convert("P") for p in pages]),
+        "moving.gif": encoded(image.quantize(64), "GIF", save_all=True, append_images=[p.quantize(64) for p in pages]),
         "clear.gif": encoded(image.quantize(16), "GIF", transparency=0),
         "plain.bmp": encoded(image, "BMP"),
         "palette.bmp": encoded(image.convert("P"), "BMP"),
@@ -229,7 +232,7 @@ def accepted() -> dict[str, Case]:
         "rotated.tif": encoded(image, "TIFF", tiffinfo={274: 6}),
         "cmyk.tif": encoded(image.convert("CMYK"), "TIFF"),
         "lab.tif": encoded(ImageCms.applyTransform(image, to_lab), "TIFF"),
-        "ycbcr.tif": encoded(image.convert("YCbCr"), "TIFF", tiffinfo={530: (1, 1)}),
+        "ycbcr.tif": encoded(image.convert("YCbCr"), "TIFF", compression="tiff_lzw"),
         "deep-grey.tif": encoded(deep, "TIFF"),
         "float.tif": encoded(Image.fromarray(np.asarray(grey, dtype=np.float32) / 255), "TIFF"),
         "not-a-number.tif": encoded(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF"),

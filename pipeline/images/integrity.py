@@ -49,7 +49,7 @@ def _png_damage(data: bytes) -> str | None:
         kind = bytes(view[position + 4 : position + 8])
         if end + 4 > len(data) or kind == b"IEND":
             return None
-        # An upper-case first letter marks what the picture needs; text with a wrong checksum harms no pixel.
+        # An upper-case first letter marks what the picture needs. Pillow checks all but the pixels themselves.
         if kind[:1].isupper() and zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
             return kind.decode("ascii", "replace")
         position = end + 4

@@ -106,11 +106,10 @@ class Workshop:
         """
         try:
             answer = self._ask(data)
-        except _Killed:
-            # Somebody else's SIGKILL, most likely the kernel's when memory ran out: the image may be innocent.
+        except _Innocent:
             try:
                 answer = self._ask(data)
-            except _Killed:
+            except _Innocent:
                 raise ImageRejected("crashed", "the process that decoded it was killed, twice") from None
         if "code" in answer:
             raise ImageRejected(str(answer["code"]), str(answer["sentence"]))
@@ -127,15 +126,17 @@ class Workshop:
         except TimeoutError:
             seconds = f"{WALL_FACTOR * self._max_seconds:g} s"
             raise ImageRejected("too_costly", f"decoding it does not end within {seconds} on the clock") from None
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError) as error:
             if self._closed:
                 raise WorkshopClosed("the workshop was closed before the image was done") from None
             status = worker.clear()
             if status == -signal.SIGPROF:
                 seconds = f"{self._max_seconds:g} s of processor time (ingest.max_seconds)"
                 raise ImageRejected("too_costly", f"decoding it takes more than {seconds}") from None
-            if status == -signal.SIGKILL:
-                raise _Killed from None
+            # SIGKILL is somebody else's, most likely the kernel's when memory ran out. And a process that goes with the
+            # file unread went for a reason of its own.
+            if status == -signal.SIGKILL or isinstance(error, ConnectionError):
+                raise _Innocent from None
             raise ImageRejected("crashed", f"decoding it ends the process ({_cause(status)})") from None
         finally:
             self._give_back(worker, whole)
@@ -179,8 +180,8 @@ class Workshop:
             worker.clear()
 
 
-class _Killed(Exception):
-    """A process was ended by somebody else's SIGKILL."""
+class _Innocent(Exception):
+    """A process has ended, and most likely not because of its image."""
 
 
 class _Worker:
@@ -213,8 +214,11 @@ class _Worker:
         try:
             self._receive(time.monotonic() + START_SECONDS)
         except (OSError, EOFError):
+            status = self.clear()
+            if status == -signal.SIGKILL:
+                raise _Innocent from None
             raise TidemarkError(
-                f"a process to decode images in does not start ({_cause(self.clear())}); "
+                f"a process to decode images in does not start ({_cause(status)}); "
                 f"try `{sys.executable} -c 'import pipeline.images.examine'`"
             ) from None
 
