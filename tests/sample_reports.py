@@ -16,7 +16,7 @@ from drift.report import CheckReport, ClassShare, Estimate, PastCheck, Sample
 
 WHEN = datetime(2026, 11, 21, 2, 5, tzinfo=UTC)
 HOSTILE = '"><script>alert(1)</script><img src=http://example.com/x onerror=alert(2)>{{ 7*7 }}'
-VOID = {"meta", "img", "br", "rect", "line", "path", "polyline", "polygon", "circle"}
+VOID = {"meta", "img", "br", "col", "rect", "line", "path", "polyline", "polygon", "circle"}
 
 
 class Page(HTMLParser):

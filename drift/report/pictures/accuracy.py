@@ -95,4 +95,4 @@ def in_words(item: Estimate) -> str:
 def _measured(item: Estimate | None) -> str:
     if item is None or item.images is None:
         return "measured on this batch"
-    return f"measured, {item.images:,} labelled image{'' if item.images == 1 else 's'}"
+    return f"measured on {item.images:,} label{'' if item.images == 1 else 's'}"

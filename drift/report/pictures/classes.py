@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from drift.report.content import ClassShare
 
 ROWS = 30
+SHORTEST, LONGEST = 5, 16  # characters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,12 +20,14 @@ class Bars:
         left_out: How many others there are.
         largest: Share that fills a bar.
         tested: Whether the classes were tested for drift, each by itself.
+        names: Room for the names, in characters; longer ones are broken.
     """
 
     rows: tuple[ClassShare, ...]
     left_out: int
     largest: float
     tested: bool
+    names: int
 
 
 def bars(classes: Sequence[ClassShare]) -> Bars | None:
@@ -39,4 +42,5 @@ def bars(classes: Sequence[ClassShare]) -> Bars | None:
         left_out=len(classes) - len(rows),
         largest=max(max(share.reference, share.current) for share in rows) or 1.0,
         tested=any(share.p_value is not None or share.is_drift for share in classes),
+        names=min(max(max(len(share.label) for share in rows), SHORTEST), LONGEST) + 2,
     )

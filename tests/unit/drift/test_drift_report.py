@@ -22,7 +22,7 @@ TAGS = set(
         r"\w+",
         """html head meta title style body main header section h1 h2 h3 span ul ol li dl dt dd div bdi b p a br time
         details summary figure figcaption table caption thead tbody tr th td img svg g desc rect line path polyline
-        polygon circle text""",
+        polygon circle text colgroup col""",
     )
 )
 
@@ -50,7 +50,7 @@ def test_the_page_says_what_was_found() -> None:
         "The checks of this model so far",
         "How accurate is the model on these images?",
         "expected on this batch 79% (72% to 85%)",
-        "measured, 53 labelled images 74% (61% to 84%)",
+        "measured on 53 labels 74% (61% to 84%)",
         "Accuracy over the checks",
         "Predicted classes, then and now",
         "digits 1 10% 2.2% drifted p = 0.02",

@@ -195,7 +195,7 @@ class TestAccuracy:
         assert expected.low is not None
         assert expected.high is not None
         assert expected.low < expected.at < expected.high
-        assert measured.words == "measured, 1 labelled image"
+        assert measured.words == "measured on 1 label"
         assert picture.ticks[-1].label == "100%"
 
     @pytest.mark.parametrize("value", [0.0, 1.0])

@@ -54,7 +54,7 @@ def test_what_the_page_says_can_be_read_from_the_twin() -> None:
         f"counts from {accuracy['min_drop'] * 100:g} points",
         f"on the reference {accuracy['reference']['value']:.0%}",
         f"{guess['value']:.0%} ({guess['low']:.0%} to {guess['high']:.0%})",
-        f"{accuracy['measured']['images']} labelled images",
+        f"measured on {accuracy['measured']['images']} labels",
         *(f"{member['name']} {member['statistic']:.4g} {member['p_value']:.2g}" for member in test["members"]),
         *(
             f"{share['label']} {_share(share['reference'])} {_share(share['current'])} "
