@@ -50,6 +50,11 @@ def list_objects(reader: StoreReader, bucket: str, prefix: str) -> Iterator[Stor
         yield from page.objects
 
 
+def plain_etag(header: str) -> str:
+    """An ETag without its quotes and the mark of a weak one: stores spell it differently from answer to answer."""
+    return header.strip().removeprefix("W/").strip('"')
+
+
 def fetch_page(reader: StoreReader, bucket: str, prefix: str, token: str | None, most_keys: int) -> Page:
     """One page of a listing, from its token on or from the start."""
     parameters = [("encoding-type", "url"), ("list-type", "2"), ("max-keys", str(most_keys)), ("prefix", prefix)]
@@ -118,6 +123,6 @@ def _object(row: dict[str, str], encoded: bool) -> StoreObject:
     return StoreObject(
         key=key,
         bytes=int(row["Size"]),
-        etag=row.get("ETag", "").strip('"'),
+        etag=plain_etag(row.get("ETag", "")),
         last_modified=modified if modified.tzinfo else modified.replace(tzinfo=UTC),
     )

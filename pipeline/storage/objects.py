@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import boto3
 from botocore.config import Config
@@ -21,7 +21,7 @@ from pipeline.errors import ConfigurationError, ImageRejected, ObjectMissing
 from pipeline.records import StoreObject
 from pipeline.settings import Settings
 from pipeline.storage.connections import CONNECT_SECONDS
-from pipeline.storage.listing import fetch_page, list_objects
+from pipeline.storage.listing import fetch_page, list_objects, plain_etag
 from pipeline.storage.reader import CUT_SHORT, FAILURES, Answer, Answered, StoreReader
 from pipeline.storage.store_errors import StoreErrors, is_of_the_object
 
@@ -116,7 +116,7 @@ class ObjectStore:
             raise ImageRejected("too_large", f"larger than {max_bytes} bytes (ingest.max_bytes)")
         return Fetched(
             data=answer.body,
-            etag=answer.headers.get("ETag", "").strip('"'),
+            etag=plain_etag(answer.headers.get("ETag", "")),
             bytes=len(answer.body),
             last_modified=_date(answer),
         )
@@ -171,8 +171,8 @@ class ObjectStore:
 
     # -- artefacts
 
-    def put_artifact(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
-        """Write an artefact once.
+    def put_artifact(self, key: str, data: bytes | IO[bytes], content_type: str = "application/octet-stream") -> bool:
+        """Write an artefact, bytes or a file from its start, once.
 
         Returns:
             False where the key exists already: artefacts do not change, so what is there stays.

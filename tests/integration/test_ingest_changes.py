@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.errors import Busy, ConfigurationError, ImageRejected, SourceBroken
+from pipeline.errors import Busy, ConfigurationError, ImageRejected, ObjectMissing, SourceBroken
 from pipeline.records import StoreObject
 from pipeline.settings import Settings
 from pipeline.stages.ingest import ingest
@@ -147,6 +148,86 @@ def test_status_counts_duplicates_and_near_duplicates(place: Workplace) -> None:
     assert {row["n"] for row in rows(place, "select count(distinct split) as n from tidemark.image")} == {1}
 
 
+def test_a_move_that_takes_two_nights_corrects_the_label_too(place: Workplace) -> None:
+    data = scans(1, 0, 1)[0]
+    place.store.put_image("coins/1/a.png", data, "image/png")
+    ingest(place)
+    place.store.put_image("coins/4/a.png", data, "image/png")
+    ingest(place)
+    delete(place, "coins/1/a.png")
+    ingest(place)
+    assert rows(place, "select label from tidemark.image") == [{"label": "4"}]
+    newest = rows(place, "select previous, source, origin from tidemark.label_event order by id desc limit 1")
+    assert newest == [{"previous": "1", "source": "folder", "origin": "coins/4/a.png"}]
+
+
+def test_a_narrower_prefix_leaves_the_rest_behind(settings: Settings, tmp_path: Path) -> None:
+    wide = open_stream(settings, tmp_path, "prefix: scans/\nlabels: none\n")
+    first, second = scans(0, 0, 2)
+    with workplace(wide, "coins") as place:
+        place.store.put_image("scans/old/a.png", first, "image/png")
+        place.store.put_image("scans/new/b.png", second, "image/png")
+        assert ingest(place)["accepted"] == 2
+    text = "prefix: scans/new/\nlabels: none\ningest: {listing: dated}\n"
+    with workplace(open_stream(settings, tmp_path, text), "coins") as place:
+        result = ingest(place)  # of a new prefix nothing was listed yet, so it is listed as a whole
+        assert (result["listed"], result["gone"]) == (1, 1)
+        assert place.catalog.summary("coins")["images"] == 1
+
+
+def test_a_store_that_spells_etags_differently_is_not_read_again_and_again(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(place.settings, "coins/", 0, 2)
+    fetch, fetched = ObjectStore.fetch_image, []
+
+    def without_etag(store: ObjectStore, key: str, max_bytes: int) -> Any:
+        fetched.append(key)
+        return replace(fetch(store, key, max_bytes), etag="")
+
+    monkeypatch.setattr(ObjectStore, "fetch_image", without_etag)
+    assert ingest(place)["accepted"] == 6
+    assert ingest(place)["batch"] is None
+    assert len(fetched) == 6
+
+
+def test_keys_that_no_catalogue_can_hold_stop_nobody(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload(place.settings, "coins/", 0, 2)
+    listing = ObjectStore.list_images
+
+    def odd(store: ObjectStore, prefix: str) -> Iterator[StoreObject]:
+        for item in listing(store, prefix):
+            yield item
+            yield item
+            yield replace(item, key=f"{item.key}\0")
+
+    monkeypatch.setattr(ObjectStore, "list_images", odd)
+    assert ingest(place)["accepted"] == 6
+    assert "PostgreSQL cannot hold such a key" in caplog.text
+
+
+def test_labels_may_come_before_any_image(settings: Settings, tmp_path: Path) -> None:
+    with workplace(open_stream(settings, tmp_path, "labels: csv\n"), "coins") as place:
+        place.store.put_image("coins/labels.csv", b"key,label\na.png,penny\n", "text/csv")
+        assert ingest(place)["label_problems"] == 1
+        place.store.put_image("coins/a.png", scans(0, 0, 1)[0], "image/png")
+        assert (ingest(place)["labelled"], ingest(place)["label_problems"]) == (1, 0)
+
+
+def test_a_full_ingest_gives_images_from_before_their_hashes(place: Workplace) -> None:
+    upload(place.settings, "coins/", 0, 2)
+    first = ingest(place)
+    with place.catalog._cursor() as cursor:
+        cursor.execute("update tidemark.image set phash = null, band_hash = null, entropy = null, colourfulness = null")
+    assert ingest(place)["batch"] is None
+    result = ingest(place, full=True)
+    assert (result["batch"], result["accepted"]) == (None, 0)  # no new images
+    assert rows(place, "select count(phash) as n, count(entropy) as e from tidemark.image") == [{"n": 6, "e": 6}]
+    assert len(place.catalog.batch_images("coins", [first["batch"]])) == 6
+
+
 # -- a broken source, and another try
 
 
@@ -211,6 +292,25 @@ def test_an_object_that_the_store_refuses_is_tried_by_every_run(
     assert quarantine(place)["quarantined"] == 0
 
 
+def test_what_the_store_lists_and_never_gives_uses_up_no_limit(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(place.settings, "coins/", 0, 4)
+    fetch = ObjectStore.fetch_image
+
+    def keeping_back(store: ObjectStore, key: str, max_bytes: int) -> Any:
+        if key < "coins/1/":
+            raise ObjectMissing("no such object")
+        return fetch(store, key, max_bytes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "fetch_image", keeping_back)
+        counts = [ingest(place, limit=3)["accepted"] for _ in range(6)]
+        assert sum(counts) == 8
+        assert quarantine(place)["reasons"] == {"unreadable": 4}
+    assert ingest(place)["accepted"] == 4
+
+
 # -- folders named by dates
 
 
@@ -240,6 +340,20 @@ def test_dated_listing_reads_the_recent_folders_only(settings: Settings, tmp_pat
         assert ingest(place)["gone"] == 1  # only where it looked
         everything = ingest(place, full=True)
         assert (everything["accepted"], everything["gone"]) == (1, 1)
+
+
+def test_a_quarantined_object_that_vanished_from_an_old_folder_is_gone_once_it_is_tried(
+    settings: Settings, tmp_path: Path
+) -> None:
+    here = open_stream(settings, tmp_path, "labels: none\ningest: {listing: dated}\n")
+    with workplace(here, "coins") as place:
+        key = f"coins/dt={day(90):%Y-%m-%d}/a.png"
+        place.store.put_image(key, b"no image", "image/png")
+        ingest(place)
+        delete(place, key)
+        assert ingest(place)["gone"] == 0  # nobody looked there
+        assert retry(place)["still_quarantined"] == 0
+        assert rows(place, "select status, retry from tidemark.object") == [{"status": "gone", "retry": False}]
 
 
 def test_a_limit_does_not_let_dated_listing_forget_what_was_left(settings: Settings, tmp_path: Path) -> None:
@@ -301,6 +415,7 @@ def test_a_killed_process_gives_its_lock_back_in_the_midst_of_a_statement(settin
     assert child.stdout.readline() == "held\n"
     child.kill()
     child.wait()
+    child.stdout.close()
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -309,3 +424,66 @@ def test_a_killed_process_gives_its_lock_back_in_the_midst_of_a_statement(settin
         except Busy:
             assert time.monotonic() < deadline, "the lock of a dead process is still held"
             time.sleep(0.5)
+
+
+# Small blocks, so that there is something between the first and the last.
+KILLABLE = """
+import pipeline.stages.ingest as stage
+stage.OBJECTS_A_TRANSACTION = 20
+from pipeline.cli import main
+main()
+"""
+
+
+def test_an_ingest_that_is_killed_again_and_again_comes_to_its_end(
+    place: Workplace, command: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL, wherever it strikes: no image twice, none lost."""
+    uploaded = upload(place.settings, "coins/", 0, 120)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    kills = 0
+    for known in (1, 100, 150, 250, 300, 340):
+        child = subprocess.Popen(
+            [sys.executable, "-c", KILLABLE, "ingest", "coins"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while child.poll() is None:
+            (row,) = rows(place, "select count(*) as n from tidemark.object")
+            if row["n"] >= known:
+                child.kill()
+                kills += 1
+                break
+            time.sleep(0.005)
+        child.wait()
+    assert kills >= 3
+    deadline = time.monotonic() + 60
+    while True:  # PostgreSQL may still be at the last one's statement
+        try:
+            result = ingest(place)
+            break
+        except Busy:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    (counts,) = rows(place, "select count(*) as n, count(distinct sha256) as contents from tidemark.image")
+    assert counts == {"n": uploaded, "contents": uploaded}
+    assert rows(place, "select status, accepted from tidemark.batch") == [{"status": "closed", "accepted": uploaded}]
+    assert result["unchecked"] == 1
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+def test_a_run_killed_between_the_list_of_a_batch_and_its_end_is_finished_by_the_next(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise Killed
+
+    upload(place.settings, "coins/", 0, 3)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(place.catalog, "close_batch", die)
+        ingest(place)
+    assert place.catalog.unchecked_batches("coins") == []
+    upload(place.settings, "coins/late/", 3, 4)
+    result = ingest(place)
+    assert (result["accepted"], result["unchecked"]) == (12, 1)

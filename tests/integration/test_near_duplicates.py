@@ -42,7 +42,8 @@ def record(catalog: Catalog, *intakes: Intake, bits: int = 4) -> int:
 def images(catalog: Catalog) -> dict[str, tuple[int, int | None, str]]:
     with catalog._cursor() as cursor:
         cursor.execute(
-            "select o.key, i.id, i.near_group, i.split from tidemark.image i join tidemark.object o on o.image_id = i.id"
+            "select o.key, i.id, i.near_group, i.split"
+            " from tidemark.image i join tidemark.object o on o.image_id = i.id"
         )
         return {
             row["key"].removeprefix("s/"): (row["id"], row["near_group"], row["split"]) for row in cursor.fetchall()
@@ -129,10 +130,26 @@ def test_an_image_between_two_groups_joins_them_in_training(catalog: Catalog) ->
 def test_an_old_image_that_gets_its_hash_later_is_not_moved_to_the_holdout(catalog: Catalog) -> None:
     record(catalog, intake("old", BASE, "training"), intake("held", flipped(BASE, 5), "holdout"), bits=0)
     with catalog._cursor() as cursor:
-        cursor.execute("update tidemark.image set phash = null, entropy = null where split = 'training'")
+        cursor.execute(
+            "update tidemark.image set phash = null, band_hash = null, entropy = null where split = 'training'"
+        )
     assert record(catalog, intake("old", BASE, "training")) == 1
     assert {split for _, _, split in images(catalog).values()} == {"training"}
     assert len(groups(catalog)) == 1
+
+
+def test_many_alike_cost_no_more_than_few(catalog: Catalog) -> None:
+    """Blank pages: a group grows without its rows being touched again and again."""
+    for start in range(0, 3000, 200):
+        record(catalog, *(intake(str(number), BASE) for number in range(start, start + 200)))
+    record(catalog, intake("last", flipped(BASE, 7)))
+    with catalog._cursor() as cursor:
+        cursor.execute("select count(*) as n, count(band_hash) as searched, max(near_group) as top from tidemark.image")
+        assert cursor.fetchone() == {"n": 3001, "searched": 2, "top": images(catalog)["0"][0]}
+        cursor.execute("select pg_stat_force_next_flush()")
+        cursor.execute("select n_tup_upd from pg_stat_user_tables where relname = 'image'")
+        assert cursor.fetchone()["n_tup_upd"] <= 2 * 3001
+    assert catalog.largest_group("s") == (3001, 3001)
 
 
 def test_the_search_goes_through_the_bands_indexes(catalog: Catalog) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from psycopg2.extras import RealDictCursor
 
 from pipeline.records import Intake, Split, StoreObject
 from pipeline.storage.catalog import near_duplicates
@@ -38,14 +40,14 @@ class Intakes(Statements):
         """Whether a killed run left a batch open."""
         return bool(self._all("ingest", "open_batch_id", stream=stream))
 
-    def last_listed(self, stream: str) -> tuple[datetime, datetime | None]:
-        """The database's time, and when the store was last listed to its end."""
-        row = self._one("ingest", "last_listed", stream=stream)
+    def last_listed(self, stream: str, prefix: str) -> tuple[datetime, datetime | None]:
+        """The database's time, and when this prefix of the store was last listed to its end."""
+        row = self._one("ingest", "last_listed", stream=stream, prefix=prefix)
         return row["now"], row["listed_at"]
 
-    def note_listed(self, stream: str, listed_at: datetime) -> None:
+    def note_listed(self, stream: str, prefix: str, listed_at: datetime) -> None:
         """Everything that a listing of that time showed has been taken in."""
-        self._run_sql("ingest", "note_listed", stream=stream, listed_at=listed_at)
+        self._run_sql("ingest", "note_listed", stream=stream, prefix=prefix, listed_at=listed_at)
 
     def load_listing(self, objects: Iterable[StoreObject]) -> int:
         """Copy a listing into a temporary table, in blocks, and return its length."""
@@ -67,14 +69,21 @@ class Intakes(Statements):
             cursor.execute(queries("ingest")["mark_gone"], {"stream": stream, "prefixes": list(prefixes)})
             return int(cursor.rowcount)
 
-    def find_new(self, stream: str) -> int:
-        """Compare the loaded listing with the catalogue; how many objects are new, changed or to be tried again."""
+    def mark_vanished(self, stream: str, keys: Sequence[str]) -> None:
+        """Note keys that were not there any more when they were to be read."""
+        self._run_sql("ingest", "mark_vanished", stream=stream, keys=list(keys))
+
+    def find_new(self, stream: str, *, unhashed: bool = False) -> int:
+        """Compare the loaded listing with the catalogue; how many objects are new, changed or to be tried again.
+
+        With `unhashed`, those count too that were taken in before images got perceptual hashes.
+        """
         self._run_sql("ingest", "make_found")
-        self._run_sql("ingest", "fill_found", stream=stream)
+        self._run_sql("ingest", "fill_found", stream=stream, unhashed=unhashed)
         return int(self._one("ingest", "count_found")["count"])
 
     def found_objects(self, limit: int | None = None) -> Iterator[StoreObject]:
-        """What `find_new` found, by key."""
+        """What `find_new` found, by key; what failed before comes last."""
         # A cursor on the server keeps memory flat however many there are; it outlives transactions (`with hold`).
         with self._connection.cursor(name="found_objects", withhold=True) as cursor:
             cursor.itersize = 2000
@@ -104,6 +113,21 @@ class Intakes(Statements):
             cursor.execute(blocks["contradicted"], values)
             contradicted = tuple(row["key"] for row in cursor.fetchall())
         return Recorded(contradicted=contradicted, left_holdout=left_holdout)
+
+    def moved_images(self, stream: str) -> list[dict[str, Any]]:
+        """Images whose label was given by a folder that has lost them: id, label and a key that still leads there."""
+        return self._all("ingest", "moved_images", stream=stream)
+
+    def relabel(self, stream: str, labels: Mapping[int, tuple[str, str]]) -> None:
+        """Give images the labels of the folders they are in now: id → label and key."""
+        rows = [(image, label, key) for image, (label, key) in labels.items()]
+        ids, names, keys = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+        self._run_sql("ingest", "relabel", stream=stream, ids=ids, labels=names, keys=keys)
+
+    def largest_group(self, stream: str) -> tuple[int, int]:
+        """How many images the largest group of near duplicates has, and of how many."""
+        rows = self._all("ingest", "largest_group", stream=stream)
+        return (rows[0]["images"], rows[0]["of_images"]) if rows else (0, 0)
 
     # -- quarantine
 
@@ -136,9 +160,13 @@ class Intakes(Statements):
         """Why objects of a batch are in quarantine: code, count and one key each."""
         return self._all("ingest", "batch_reasons", batch=batch)
 
-    def batch_manifest(self, batch: int) -> list[dict[str, Any]]:
+    def batch_manifest(self, batch: int) -> Iterator[dict[str, Any]]:
         """The images of a batch, one mapping each."""
-        return self._all("ingest", "batch_manifest", batch=batch)
+        with self._connection.cursor(name="batch_manifest", withhold=True, cursor_factory=RealDictCursor) as cursor:
+            cursor.itersize = 2000
+            cursor.execute(queries("ingest")["batch_manifest"], {"batch": batch})
+            for row in cursor:
+                yield dict(row)
 
     def close_batch(self, batch: int, manifest_key: str) -> None:
         """Hand a batch over to the check."""

@@ -36,13 +36,15 @@ def group(cursor: Any, fresh: Mapping[int, Split], hashed: Collection[int], bits
     ]
     groups = _components(edges)
     roots = sorted({root for members in groups for root in members if root not in fresh})
-    in_training = {row["root"]: row["training"] for row in _rows(cursor, "splits_of_groups", roots=roots, ids=new)}
+    in_training = {row["root"]: row["training"] for row in _rows(cursor, "splits_of_groups", roots=roots)}
     moved = 0
     for members in groups:
         first = min(members)
-        known = [in_training[root] for root in members if root in in_training]
-        split: Split = ("training" if any(known) else "holdout") if known else fresh[first]
-        (row,) = _rows(cursor, "join_group", group=first, split=split, members=sorted(members), ids=new)
+        known = {root: in_training[root] for root in members if root in in_training}
+        split: Split = ("training" if any(known.values()) else "holdout") if known else fresh[first]
+        absorbed = [root for root, training in known.items() if root != first or training != (split == "training")]
+        values = {"group": first, "split": split, "members": sorted(members), "absorbed": absorbed, "ids": new}
+        (row,) = _rows(cursor, "join_group", **values)
         moved += row["moved"]
     return moved
 

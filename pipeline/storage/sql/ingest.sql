@@ -7,12 +7,13 @@ returning id;
 select id from tidemark.batch where stream = %(stream)s and status = 'open';
 
 -- name: last_listed
--- When the store was last listed to its end, and what time it is there.
-select now() as now, (select listed_at from tidemark.listing where stream = %(stream)s) as listed_at;
+-- When this prefix was last listed to its end, and what time it is there.
+select now() as now,
+       (select listed_at from tidemark.listing where stream = %(stream)s and prefix = %(prefix)s) as listed_at;
 
 -- name: note_listed
-insert into tidemark.listing (stream, listed_at) values (%(stream)s, %(listed_at)s)
-on conflict (stream) do update set listed_at = greatest(tidemark.listing.listed_at, excluded.listed_at);
+insert into tidemark.listing (stream, prefix, listed_at) values (%(stream)s, %(prefix)s, %(listed_at)s)
+on conflict (stream) do update set prefix = excluded.prefix, listed_at = excluded.listed_at;
 
 -- name: make_listing
 create temporary table if not exists listing (
@@ -29,18 +30,21 @@ copy listing (key, etag, bytes, last_modified) from stdin;
 -- name: make_found
 -- What the store has and the catalogue has not, or has with another content, and what is to be tried again.
 create temporary table if not exists found (
-    key text primary key, etag text not null, bytes bigint not null, last_modified timestamptz not null
+    key text primary key, etag text not null, bytes bigint not null, last_modified timestamptz not null,
+    again boolean not null
 ) on commit preserve rows;
 truncate found;
 
 -- name: fill_found
+-- `unhashed`: also what was taken in before images got perceptual hashes.
 insert into found
-select l.key, l.etag, l.bytes, l.last_modified
+select l.key, l.etag, l.bytes, l.last_modified, coalesce(o.retry, false)
 from listing l
 left join tidemark.object o on o.stream = %(stream)s and o.key = l.key
-where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes or o.status = 'gone' or o.retry
+left join tidemark.image i on %(unhashed)s and i.id = o.image_id and i.phash is null
+where o.key is null or o.etag <> l.etag or o.bytes <> l.bytes or o.status = 'gone' or o.retry or i.id is not null
 union all
-select o.key, o.etag, o.bytes, o.last_modified
+select o.key, o.etag, o.bytes, o.last_modified, true
 from tidemark.object o
 where o.stream = %(stream)s and o.retry and o.status <> 'gone'
   and not exists (select 1 from listing l where l.key = o.key);
@@ -49,7 +53,8 @@ where o.stream = %(stream)s and o.retry and o.status <> 'gone'
 select count(*) from found;
 
 -- name: found_objects
-select key, etag, bytes, last_modified from found order by key limit %(limit)s;
+-- What failed before comes last, so that a limit cannot be used up by it.
+select key, etag, bytes, last_modified from found order by again, key limit %(limit)s;
 
 -- name: mark_gone
 -- Keys that the catalogue knows and the listing of their prefix did not show. What they led to keeps its predictions.
@@ -57,6 +62,40 @@ update tidemark.object o set status = 'gone', retry = false, seen_at = now()
 where o.stream = %(stream)s and o.status <> 'gone'
   and exists (select 1 from unnest(%(prefixes)s::text[]) prefix where starts_with(o.key, prefix))
   and not exists (select 1 from listing l where l.key = o.key);
+
+-- name: mark_vanished
+-- Keys that were known and turned out to be gone when they were to be read.
+update tidemark.object set status = 'gone', retry = false, seen_at = now()
+where stream = %(stream)s and status <> 'gone' and key = any(%(keys)s);
+
+-- name: moved_images
+-- Images whose label was given by a folder that has lost them, with a key that still leads to them.
+select i.id, i.label, min(live.key) as key
+from tidemark.object lost
+join tidemark.image i on i.id = lost.image_id
+join lateral (
+    select source, origin from tidemark.label_event where image_id = i.id order by id desc limit 1
+) newest on newest.source = 'folder' and newest.origin = lost.key
+join tidemark.object live on live.image_id = i.id and live.status = 'accepted'
+where lost.stream = %(stream)s and lost.status = 'gone'
+group by i.id, i.label
+order by i.id;
+
+-- name: relabel
+with said as (
+    select * from unnest(%(ids)s::bigint[], %(labels)s::text[], %(keys)s::text[]) said (id, label, key)
+), noted as (
+    insert into tidemark.label_event (stream, image_id, label, previous, source, origin)
+    select %(stream)s, i.id, said.label, i.label, 'folder', said.key
+    from said join tidemark.image i on i.id = said.id order by i.id
+)
+update tidemark.image i set label = said.label from said where i.id = said.id;
+
+-- name: largest_group
+select count(*) as images,
+       (select count(*) from tidemark.image where stream = %(stream)s) as of_images
+from tidemark.image where stream = %(stream)s and near_group is not null
+group by near_group order by count(*) desc limit 1;
 
 -- name: count_listing
 select count(*) from listing;
@@ -87,15 +126,22 @@ where o.stream = %(stream)s
 -- Content the catalogue has already keeps its first batch, split and label; what was not measured then is added.
 insert into tidemark.image
     (stream, sha256, batch_id, split, width, height, bytes, format, brightness, contrast, sharpness, colourfulness,
-     entropy, phash)
+     entropy, phash, band_hash)
 select %(stream)s, sha256, %(batch)s, split, width, height, bytes, format, brightness, contrast, sharpness,
-       colourfulness, entropy, phash
+       colourfulness, entropy, phash,
+       case when row_number() over (partition by phash order by position) = 1 and not exists (
+           select 1 from tidemark.image c
+           where c.stream = %(stream)s
+             and substring(c.band_hash from 1 for 13) = substring(contents.phash from 1 for 13)
+             and c.band_hash = contents.phash
+       ) then phash end
 from (
     select distinct on (sha256) * from intake_staging where status = 'accepted' order by sha256, position
 ) contents
 order by position
 on conflict (stream, sha256) do update set
-    colourfulness = excluded.colourfulness, entropy = excluded.entropy, phash = excluded.phash
+    colourfulness = excluded.colourfulness, entropy = excluded.entropy, phash = excluded.phash,
+    band_hash = excluded.band_hash
     where tidemark.image.phash is null
 returning id, split, xmax = 0 as fresh;
 
@@ -132,12 +178,12 @@ where s.status = 'accepted' and s.label is not null and i.label <> s.label
 order by s.position;
 
 -- name: upsert_objects
--- What is tried again without success stays in its batch. An object that the store refuses to give is tried again by
+-- What is tried again without success, or is what it was before, stays in its batch. An object that the store does not give is tried again by
 -- every run, since nothing in a listing would show that the refusal has ended.
 insert into tidemark.object
     (stream, key, etag, bytes, last_modified, status, reason_code, reason, sha256, image_id, batch_id, retry)
 select %(stream)s, s.key, s.etag, s.bytes, s.last_modified, s.status, s.reason_code, s.reason, s.sha256, i.id,
-       %(batch)s, coalesce(s.reason_code = 'refused', false)
+       %(batch)s, coalesce(s.reason_code in ('refused', 'unreadable'), false)
 from intake_staging s
 left join tidemark.image i on i.stream = %(stream)s and i.sha256 = s.sha256 and s.status = 'accepted'
 on conflict (stream, key) do update set
@@ -145,59 +191,59 @@ on conflict (stream, key) do update set
     reason_code = excluded.reason_code, reason = excluded.reason, sha256 = excluded.sha256,
     image_id = excluded.image_id, seen_at = now(), retry = excluded.retry,
     batch_id = case
-        when tidemark.object.retry and excluded.status = 'quarantined' then tidemark.object.batch_id
+        when tidemark.object.retry and excluded.status = 'quarantined'
+            or tidemark.object.status = excluded.status and tidemark.object.sha256 = excluded.sha256
+        then tidemark.object.batch_id
         else excluded.batch_id
     end;
 
 -- name: twins
--- New images whose very hash is known, with the group of one that has it: its group is theirs.
-select n.id, twin.id as other, twin.near_group, twin.split
+-- New images whose very hash another one has, with the group of the first that has it: its group is theirs.
+select n.id, twin.id as other, twin.near_group
 from tidemark.image n
 join lateral (
-    select i.id, i.near_group, i.split from tidemark.image i
-    where i.stream = n.stream and substring(i.phash from 1 for 13) = substring(n.phash from 1 for 13)
-      and i.phash = n.phash and i.id < n.id
-    order by i.id limit 1
+    select i.id, i.near_group from tidemark.image i
+    where i.stream = n.stream and substring(i.band_hash from 1 for 13) = substring(n.phash from 1 for 13)
+      and i.band_hash = n.phash
+    limit 1
 ) twin on true
-where n.id = any(%(ids)s);
+where n.id = any(%(ids)s) and n.band_hash is null;
 
 -- name: neighbours
 -- Images whose hashes differ in at most `bits` from a new one's, the groups they are in, each pair once.
-select distinct on (n.id, coalesce(i.near_group, i.id)) n.id, i.id as other, i.near_group, i.split
+select distinct on (n.id, coalesce(i.near_group, i.id)) n.id, i.id as other, i.near_group
 from tidemark.image n
 join lateral (
-    select id, phash from tidemark.image c where c.stream = n.stream
-        and substring(c.phash from 1 for 13) = substring(n.phash from 1 for 13)
+    select id, band_hash from tidemark.image c where c.stream = n.stream
+        and substring(c.band_hash from 1 for 13) = substring(n.phash from 1 for 13)
     union all
-    select id, phash from tidemark.image c where c.stream = n.stream
-        and substring(c.phash from 14 for 13) = substring(n.phash from 14 for 13)
+    select id, band_hash from tidemark.image c where c.stream = n.stream
+        and substring(c.band_hash from 14 for 13) = substring(n.phash from 14 for 13)
     union all
-    select id, phash from tidemark.image c where c.stream = n.stream
-        and substring(c.phash from 27 for 13) = substring(n.phash from 27 for 13)
+    select id, band_hash from tidemark.image c where c.stream = n.stream
+        and substring(c.band_hash from 27 for 13) = substring(n.phash from 27 for 13)
     union all
-    select id, phash from tidemark.image c where c.stream = n.stream
-        and substring(c.phash from 40 for 13) = substring(n.phash from 40 for 13)
+    select id, band_hash from tidemark.image c where c.stream = n.stream
+        and substring(c.band_hash from 40 for 13) = substring(n.phash from 40 for 13)
     union all
-    select id, phash from tidemark.image c where c.stream = n.stream
-        and substring(c.phash from 53 for 12) = substring(n.phash from 53 for 12)
-) near on near.id <> n.id and bit_count(near.phash # n.phash) <= %(bits)s
+    select id, band_hash from tidemark.image c where c.stream = n.stream
+        and substring(c.band_hash from 53 for 12) = substring(n.phash from 53 for 12)
+) near on near.id <> n.id and bit_count(near.band_hash # n.phash) <= %(bits)s
 join tidemark.image i on i.id = near.id
 where n.id = any(%(ids)s)
 order by n.id, coalesce(i.near_group, i.id), i.id;
 
 -- name: splits_of_groups
--- Whether groups, or images that are alone, have members in training that were there before.
-select coalesce(near_group, id) as root, bool_or(split = 'training') as training
-from tidemark.image
-where (id = any(%(roots)s) or near_group = any(%(roots)s)) and not id = any(%(ids)s)
-group by 1;
+-- All images of a group are of its first one's split.
+select id as root, split = 'training' as training from tidemark.image where id = any(%(roots)s);
 
 -- name: join_group
--- One group, one split. Returns the images that left the holdout for it.
+-- One group, one split; only rows that change are touched. `absorbed`: groups that change as a whole. Returns how many
+-- images from before left the holdout.
 with changed as (
     update tidemark.image i set near_group = %(group)s, split = %(split)s
-    from (select id, split from tidemark.image where id = any(%(members)s) or near_group = any(%(members)s)) before
-    where i.id = before.id
+    from (select id, split from tidemark.image where id = any(%(members)s) or near_group = any(%(absorbed)s)) before
+    where i.id = before.id and (i.near_group, i.split) is distinct from (%(group)s, %(split)s)
     returning i.id, before.split as old_split, i.split as new_split
 )
 select count(*) filter (where old_split = 'holdout' and new_split = 'training' and not id = any(%(ids)s)) as moved

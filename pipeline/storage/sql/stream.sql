@@ -1,8 +1,8 @@
 -- name: summary
 select
     (select count(*) from tidemark.live_image where stream = %(stream)s) as images,
-    (select count(label) from tidemark.image where stream = %(stream)s) as labelled,
-    (select count(*) from tidemark.image where stream = %(stream)s and split = 'holdout') as holdout,
+    (select count(label) from tidemark.live_image where stream = %(stream)s) as labelled,
+    (select count(*) from tidemark.live_image where stream = %(stream)s and split = 'holdout') as holdout,
     (select count(*) from tidemark.object where stream = %(stream)s and status <> 'gone') as keys,
     (select count(*) from tidemark.object where stream = %(stream)s and status = 'quarantined') as quarantined,
     (select count(*) - count(distinct image_id) from tidemark.object

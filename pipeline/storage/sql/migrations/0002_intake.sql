@@ -5,21 +5,23 @@ alter table tidemark.image
     add column colourfulness real,
     add column entropy real,
     add column phash bit(64),
+    -- The hash again, of the first image that has it: only these are searched for neighbours.
+    add column band_hash bit(64),
     -- The first image of a group of near duplicates; null for an image that is like no other.
     add column near_group bigint references tidemark.image;
 create index image_by_near_group on tidemark.image (near_group) where near_group is not null;
 -- Hashes that differ in at most four bits agree in at least one of five bands. The hash itself is in the index so that
 -- the table is read for true neighbours only.
-create index image_near_1 on tidemark.image (stream, substring(phash from 1 for 13)) include (id, phash)
-    where phash is not null;
-create index image_near_2 on tidemark.image (stream, substring(phash from 14 for 13)) include (id, phash)
-    where phash is not null;
-create index image_near_3 on tidemark.image (stream, substring(phash from 27 for 13)) include (id, phash)
-    where phash is not null;
-create index image_near_4 on tidemark.image (stream, substring(phash from 40 for 13)) include (id, phash)
-    where phash is not null;
-create index image_near_5 on tidemark.image (stream, substring(phash from 53 for 12)) include (id, phash)
-    where phash is not null;
+create index image_near_1 on tidemark.image (stream, substring(band_hash from 1 for 13)) include (id, band_hash)
+    where band_hash is not null;
+create index image_near_2 on tidemark.image (stream, substring(band_hash from 14 for 13)) include (id, band_hash)
+    where band_hash is not null;
+create index image_near_3 on tidemark.image (stream, substring(band_hash from 27 for 13)) include (id, band_hash)
+    where band_hash is not null;
+create index image_near_4 on tidemark.image (stream, substring(band_hash from 40 for 13)) include (id, band_hash)
+    where band_hash is not null;
+create index image_near_5 on tidemark.image (stream, substring(band_hash from 53 for 12)) include (id, band_hash)
+    where band_hash is not null;
 
 -- A key that is to be examined again whatever the listing says.
 alter table tidemark.object add column retry boolean not null default false;
@@ -49,6 +51,7 @@ create index object_history_by_image on tidemark.object_history (image_id);
 -- How far the store was listed: where `listing: dated` goes on.
 create table tidemark.listing (
     stream text primary key,
+    prefix text not null,
     listed_at timestamptz not null
 );
 
