@@ -126,11 +126,17 @@ def rejections() -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise whatever a broken file makes them raise
         said = str(error).lower()
         if "decompressed data too large" in said or "too much memory used in text chunks" in said:
-            sentence = "its compressed text or colour profile swells beyond all measure"
+            sentence = "its compressed text or colour profile unpacks to more than any picture needs"
             raise ImageRejected("decompression_bomb", sentence) from None
         if "out of memory" in said:
             raise ImageRejected("too_costly", "decoding it takes more memory than one image may") from None
-        raise ImageRejected("truncated", f"the file is damaged or incomplete ({type(error).__name__})") from None
+        raise ImageRejected("truncated", f"the file is damaged or incomplete ({_in_short(error)})") from None
+
+
+def _in_short(error: Exception) -> str:
+    said = " ".join(str(error).split())[:120]
+    # Some of Pillow's errors are but the number that a C library gave.
+    return said if any(letter.isalpha() for letter in said) else type(error).__name__
 
 
 def _validate_size(size: tuple[int, int], limits: Limits) -> None:

@@ -86,6 +86,9 @@ def _limit_memory(extra: int) -> None:
     """Let the process grow by so many bytes beyond what it has now."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + extra
+    _, hardest = resource.getrlimit(resource.RLIMIT_AS)
+    if hardest != resource.RLIM_INFINITY:
+        limit = min(limit, hardest)  # of whoever started us
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 

@@ -244,20 +244,16 @@ class _Worker:
         return status
 
     def _receive(self, deadline: float) -> bytes:
-        (length,) = LENGTH.unpack(self._exactly(LENGTH.size, deadline))
-        if length > LONGEST_ANSWER:
-            raise ValueError(length)
-        return self._exactly(length, deadline)
-
-    def _exactly(self, count: int, deadline: float) -> bytes:
-        parts = bytearray()
-        while len(parts) < count:
+        received = bytearray()
+        while len(received) < LENGTH.size or len(received) < LENGTH.size + LENGTH.unpack_from(received)[0]:
+            if len(received) > LONGEST_ANSWER:
+                raise ValueError("an endless answer")
             self._channel.settimeout(max(0.001, deadline - time.monotonic()))
-            part = self._channel.recv(count - len(parts))
+            part = self._channel.recv(1 << 16)
             if not part:
                 raise EOFError
-            parts += part
-        return bytes(parts)
+            received += part
+        return bytes(received[LENGTH.size :])
 
 
 def _cause(status: int) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -164,6 +165,33 @@ def test_a_process_that_stands_still_is_given_up() -> None:
 
 
 # --- processes that die ---------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_crashes_its_decoder_takes_no_other_image_with_it() -> None:
+    # libwebp's part of Pillow does not expect to get no memory in the middle: a segmentation fault in earnest.
+    crashing = encoded(picture(3200, 3200), "WEBP", quality=30, method=0)
+    with Workshop(processes=2, max_bytes_of_memory=100 * MiB) as workshop, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda data: outcome(workshop, data), [PLAIN] * 20 + ([crashing] + [PLAIN] * 20) * 4))
+        with pytest.raises(ImageRejected, match="SIGSEGV"):
+            workshop.examine(crashing)
+    assert found.count("crashed") == 4
+    assert found.count(examine(PLAIN)) == 100
+
+
+def test_damage_of_any_kind_ends_in_a_verdict() -> None:
+    rng = np.random.default_rng(0)
+    whole = [data for data, code in corpus().values() if code is None and len(data) < 20_000]
+    damaged = []
+    for _ in range(400):
+        data = bytearray(whole[rng.integers(len(whole))])
+        for position in rng.integers(0, min(len(data), rng.choice([64, 400, 20_000])), rng.integers(1, 8)):
+            data[position] = rng.integers(256)
+        damaged.append(bytes(data[: rng.integers(1, len(data) + 1)] if rng.random() < 0.2 else data))
+    with Workshop(processes=2, max_seconds=10.0) as workshop, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda data: outcome(workshop, data), damaged))
+    codes = {verdict for verdict in found if isinstance(verdict, str)}
+    assert {"truncated", "not_an_image"} <= codes
+    assert any(isinstance(verdict, Examined) for verdict in found)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
