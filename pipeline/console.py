@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.naming import printable
+
 # Libraries that speak at length of what only their developers want to know.
 CHATTY = ("alembic", "boto3", "botocore", "git", "httpx", "lightning", "matplotlib", "mlflow", "onnxscript", "onnx_ir",
           "PIL", "s3transfer", "torch", "urllib3")  # fmt: skip
@@ -75,9 +77,7 @@ def show_quarantine(result: dict[str, Any]) -> None:
     for name in ("key", "code", "reason", "bytes", "batch", "seen"):
         table.add_column(name, overflow="fold")
     for row in result["objects"]:
-        # Keys come from outside and may hold what moves a terminal's cursor.
-        key = row["key"] if row["key"].isprintable() else repr(row["key"])
-        cells = (key, row["code"], row["reason"], row["bytes"], row["batch"], _minute(row["seen"]))
+        cells = (printable(row["key"]), row["code"], row["reason"], row["bytes"], row["batch"], _minute(row["seen"]))
         table.add_row(*(_text(cell) for cell in cells))
     console.print(table)
     if len(result["objects"]) < result["quarantined"]:

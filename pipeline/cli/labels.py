@@ -9,6 +9,7 @@ import typer
 
 from pipeline import console
 from pipeline.cli.running import Debug, Json, Name, run_command, usage_error
+from pipeline.naming import printable
 from pipeline.settings import Settings
 
 app = typer.Typer()
@@ -71,7 +72,7 @@ def _shown(name: str, value: Any) -> Any:
 
 
 def _file(row: dict[str, Any]) -> str:
-    origin = _printable(row["origin"])
+    origin = printable(row["origin"])
     if row["unreadable"]:
         return f"{origin}: {row['unreadable']}"
     parts = [f"{row['rows']} rows", f"{row['refused']} refused", f"{row['waiting']} waiting for their image"]
@@ -84,10 +85,5 @@ def _event(event: dict[str, Any]) -> str:
     where = f" line {event['line']}" if event["line"] else ""
     author = f", {event['author']}" if event["author"] else ""
     before = f" instead of {event['previous']}" if event["previous"] else ""
-    origin = f"{event['source']} {_printable(event['origin'])}{where}{author}"
+    origin = f"{event['source']} {printable(event['origin'])}{where}{author}"
     return f"{event['labelled_at']} {event['label']}{before}: {origin}"
-
-
-def _printable(origin: str) -> str:
-    """Names come from outside and may hold what moves a terminal's cursor."""
-    return origin if origin.isprintable() else repr(origin)

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigurationError, LabelsUnreadable, ObjectMissing,
 from pipeline.labels.reading import Format, read_labels
 from pipeline.labels.rows import Outcome
 from pipeline.labels.sentences import sentence
+from pipeline.naming import printable
 from pipeline.progress import track
 from pipeline.records import LabelProblem, StoreObject
 from pipeline.stages.workplace import Workplace
@@ -50,7 +51,7 @@ def apply_labels(place: Workplace) -> dict[str, Any]:
             read_now.append((found.key, read))
     labelled += settle(place)
     for key, read in read_now:  # now that every label has found its image
-        _log_problems(place, _printable(key), read)
+        _log_problems(place, printable(key), read)
     counts = place.catalog.count_label_problems(name)
     problems = sum(count for count, _ in counts.values())
     if problems:
@@ -137,7 +138,7 @@ def problem_lines(place: Workplace, file: int | None, limit: int) -> list[str]:
     """Refused and waiting rows as ``file line 17: …``, by file and line."""
     rows = place.catalog.label_problems(place.stream.name, file, limit)
     return [
-        f"{_printable(row['origin'])} line {row['line']}: "
+        f"{printable(row['origin'])} line {row['line']}: "
         f"{sentence(row['code'], row['target'], row['label'], row['detail'])}"
         for row in rows
     ]
@@ -155,10 +156,6 @@ def _log_problems(place: Workplace, what: str, read: LabelsRead) -> None:
     more = sum(count for count, _ in place.catalog.count_label_problems(place.stream.name, read.file).values())
     if more > len(rows):
         log.warning("… and %d more: `tidemark labels %s` lists them", more - len(rows), place.stream.name)
-
-
-def _printable(origin: str) -> str:
-    return origin if origin.isprintable() else repr(origin)
 
 
 # -- files of the store
@@ -217,7 +214,7 @@ def _note(
 
 
 def _tracked(outcomes: Iterator[Outcome], what: str) -> Iterator[Outcome]:
-    with track(f"reading {_printable(what)}") as advance:
+    with track(f"reading {printable(what)}") as advance:
         for outcome in outcomes:
             if not (isinstance(outcome, LabelProblem) and outcome.code == "unreadable"):
                 advance(1)
