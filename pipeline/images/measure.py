@@ -74,7 +74,7 @@ def _opponents(strip: Image.Image) -> NDArray[np.float64]:
     floats = np.empty(red.size, np.float32)
     rg_sums = _moments(red - green, floats)
     red += green
-    blue <<= 1
+    red -= blue
     red -= blue
     return np.array([*rg_sums, *_moments(red, floats)])
 
@@ -86,7 +86,7 @@ def _moments(values: NDArray[np.int16], floats: NDArray[np.float32]) -> tuple[fl
     values -= centre
     floats = floats[:count]
     np.copyto(floats, values)
-    total, squares = float(floats.sum()), float(floats @ floats)
+    total, squares = float(np.einsum("i->", floats)), float(floats @ floats)
     return total + count * centre, squares + 2 * centre * total + count * centre**2
 
 
