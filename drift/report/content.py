@@ -178,6 +178,7 @@ class CheckReport:
             first=self.model_version is None,
             differ=differ,
             looks=cause.change if cause else None,
+            cost=words.cost(*(item.value if item else None for item in (self.baseline, self.measured, self.expected))),
             retrains=self.on_alarm == "retrain",
         )
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from drift.policy import Kind
 
+WORTH_SAYING = 0.01  # of accuracy: less than a point is not for a headline
+
 
 def verdict(
-    kind: Kind, *, first: bool = False, differ: bool = True, looks: str | None = None, retrains: bool = True
+    kind: Kind,
+    *,
+    first: bool = False,
+    differ: bool = True,
+    looks: str | None = None,
+    cost: str = "",
+    retrains: bool = True,
 ) -> str:
     """The decision in one sentence.
 
@@ -15,20 +23,31 @@ def verdict(
         first: There is no model yet.
         differ: The test found drift.
         looks: The rehearsed change that the images look like.
+        cost: What it costs, as ``cost`` says it.
         retrains: An alarm starts a retraining, rather than calling a person.
     """
     if first:
         return "There is no model yet: these images are for a first one to learn from."
     if kind == "watch" and not differ:
         return "These images look like the ones the model was judged on, but more of its answers to them are wrong."
-    follows = "it needs retraining" if retrains else "somebody should look at them"
-    like = f" Likely cause: {looks}." if looks else ""
+    they_differ = (
+        f"These images differ from the ones the model was judged on{f' (likely cause: {looks})' if looks else ''}"
+    )
     return {
         "clean": "These images look like the ones the model was judged on.",
-        "watch": f"These images differ from the ones the model was judged on, though not enough to act.{like}",
-        "alarm": f"These images differ from the ones the model was judged on: {follows}.{like}",
+        "watch": f"{they_differ}, though not enough to act.",
+        "alarm": f"{they_differ}{cost}: {'it needs retraining' if retrains else 'somebody should look at them'}.",
         "pending": "There are too few images for a check so far.",
     }[kind]
+
+
+def cost(baseline: float | None, measured: float | None, expected: float | None) -> str:
+    """What a drift costs in right answers, as part of a sentence; empty where it is nothing or not known."""
+    now = expected if measured is None else measured
+    if baseline is None or now is None or baseline - now < WORTH_SAYING:
+        return ""
+    gets = f"should get about {now:.0%}" if measured is None else f"gets {now:.0%}"
+    return f", and it {gets} of them right instead of {baseline:.0%}"
 
 
 def next_steps(kind: Kind, model_version: int | None) -> tuple[str, ...]:

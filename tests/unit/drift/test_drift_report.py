@@ -44,7 +44,7 @@ def test_the_page_says_what_was_found() -> None:
         "Do they differ much? Clearly AUC 0.87 (0.81 to 0.92)",
         "Does it hurt? Yes 74% (61% to 84%) right",
         "What does it look like? blur 80% as strong as rehearsed",
-        "Likely cause: blur.",
+        "(likely cause: blur), and it gets 74% of them right instead of 93%: it needs retraining.",
         "How unusual is the difference?",
         "Batch and reference, as the model sees them",
         "The checks of this model so far",
@@ -253,7 +253,12 @@ def test_an_answer_is_marked_as_the_policy_takes_it() -> None:
 def test_the_verdict_says_what_is_so() -> None:
     watched = replace(full(shift=0.0), decision=drift.Decision(kind="watch", reasons=()))
     assert "more of its answers to them are wrong" in watched.verdict
-    assert "it needs retraining. Likely cause: blur." in full().verdict
+    assert full().verdict.endswith(
+        "judged on (likely cause: blur), and it gets 74% of them right instead of 93%: it needs retraining."
+    )
+    assert "should get about 79% of them right" in replace(full(), measured=None).verdict
+    for unknown in ({"baseline": None}, {"measured": Estimate(value=0.925)}, {"measured": None, "expected": None}):
+        assert " right" not in replace(full(), **unknown).verdict
     assert "somebody should look" in replace(full(), on_alarm="notify").verdict
     assert "differ from the ones" in replace(full(), decision=drift.Decision(kind="watch", reasons=())).verdict
 
