@@ -272,9 +272,9 @@ select distinct label from tidemark.prediction where stream = %(stream)s and mod
 order by 1;
 
 -- name: labelling_queue
--- Unlabelled images in the order in which a label is worth most. `turn`: the first of each group of near duplicates
--- comes before any second one, and a label in the group counts as its first. Then what drifted; then the predicted
--- classes take turns, each with its least certain image.
+-- Unlabelled images in the order in which a label is worth most: what drifted before the rest; in each of the two, the
+-- first of each group of near duplicates before any second one (`turn`; a label in the group counts as its first); then
+-- the predicted classes take turns, each with its least certain image.
 with checked as (
     select b.id, coalesce(newest.decision in ('alarm', 'watch'), false) as drifted
     from tidemark.batch b
@@ -307,7 +307,7 @@ with checked as (
     ) as place
     from by_kin k
 ), chosen as (
-    select *, row_number() over (order by turn, drifted desc, place, confidence nulls last, sha256) as position
+    select *, row_number() over (order by drifted desc, turn, place, confidence nulls last, sha256) as position
     from by_class
     order by position
     limit %(limit)s
