@@ -62,13 +62,16 @@ def _serve(channel: socket.socket, settings: dict[str, Any]) -> None:
     warnings.simplefilter("ignore")
     limits = Limits(**settings["limits"])
     examine(_small_image(), limits=Limits(min_side=1))  # whatever is imported late is imported now
-    _limit_memory(settings["max_bytes_of_memory"])
+    most = _memory() + settings["max_bytes_of_memory"]
+    _limit_memory(most)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries print their opinion of every damaged file
     channel.sendall(LENGTH.pack(0))  # ready
     received = channel.makefile("rb")
     while header := received.read(LENGTH.size):
-        data = received.read(*LENGTH.unpack(header))
+        (length,) = LENGTH.unpack(header)
+        _limit_memory(most + 2 * length)  # the file itself comes on top: how large it may be is not decided here
+        data = received.read(length)
         # The kernel ends this process when the time is up, also within C code that never comes back.
         signal.setitimer(signal.ITIMER_PROF, settings["max_seconds"])
         try:
@@ -82,14 +85,15 @@ def _serve(channel: socket.socket, settings: dict[str, Any]) -> None:
         channel.sendall(LENGTH.pack(len(message)) + message)
 
 
-def _limit_memory(extra: int) -> None:
-    """Let the process grow by so many bytes beyond what it has now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + extra
+def _memory() -> int:
+    """Bytes of address space that the process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def _limit_memory(most: int) -> None:
+    """Let the process have so many bytes of address space, or as many as whoever started it allows."""
     _, hardest = resource.getrlimit(resource.RLIMIT_AS)
-    if hardest != resource.RLIM_INFINITY:
-        limit = min(limit, hardest)  # of whoever started us
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (most if hardest == resource.RLIM_INFINITY else min(most, hardest), hardest))
 
 
 def _small_image() -> bytes:

@@ -1,9 +1,10 @@
 """Examines images in processes of their own, so that no image can cost more than itself.
 
 One image costs at most ``max_seconds`` of processor time (a kernel timer ends its process), ``max_bytes_of_memory``
-beyond what an idle process has (RLIMIT_AS), and ``WALL_FACTOR * max_seconds`` on the clock, however busy the machine
-is. What exceeds one of them is ``too_costly``; what kills its process otherwise is ``crashed``. The process is replaced
-and no other image notices.
+beyond an idle process (some 60 MB) and twice the file (RLIMIT_AS), and ``WALL_FACTOR * max_seconds`` on the clock,
+however busy the machine is. What exceeds one of them is ``too_costly``; what kills its process otherwise is
+``crashed``. The process is replaced and no other image notices. Where the process was ended from outside (SIGKILL, as
+by the kernel when memory runs out), its image is examined once more, so that it may cost twice as much.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ MiB = 1 << 20
 
 
 def memory_for(max_pixels: int) -> int:
-    """Bytes that decoding and measuring an image of so many pixels may take, whatever its format and mode."""
+    """Bytes that decoding and measuring an image of so many pixels may take, whatever its format and mode.
+
+    Measured on files of 64 million pixels: WebP takes the most, 16 bytes a pixel (two canvases and two copies);
+    progressive CMYK JPEG 12, a TIFF of one strip 8, plain JPEG and PNG 5, grey 2.
+    """
     return 256 * MiB + 20 * max_pixels
 
 

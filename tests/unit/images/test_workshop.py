@@ -141,6 +141,13 @@ def test_an_image_that_takes_too_much_memory_costs_only_itself() -> None:
         assert workshop.examine(large).width == 8000
 
 
+def test_a_large_file_is_not_held_against_its_image() -> None:
+    heavy = PLAIN + bytes(150 * MiB)  # how large a file may be is for ingest.max_bytes to say
+    with Workshop(max_bytes_of_memory=100 * MiB) as workshop:
+        assert workshop.examine(heavy) == examine(PLAIN)
+        assert workshop.examine(PLAIN) == examine(PLAIN)
+
+
 @pytest.mark.parametrize("kind", ["WEBP", "JPEG", "PNG", "TIFF"])
 def test_the_default_memory_suffices_for_the_hungriest_files(kind: str) -> None:
     side = 3200
