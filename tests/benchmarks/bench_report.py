@@ -3,9 +3,9 @@
     python -m tests.benchmarks.bench_report
     python -m tests.benchmarks.bench_report --reference 2000 --images 5000 --dimensions 512 2048
 
-Embeddings, measures and thumbnails are random: none of the steps costs more for real ones. Fetching the 48 thumbnails is
-the store's matter and left out. Each size runs in a process of its own; memory is the peak above what it held before,
-what a step imports included.
+Embeddings, measures and thumbnails are random: none of the steps costs more for real ones. Fetching the 48 thumbnails
+is the store's matter and left out. Each size runs in a process of its own; memory is the peak above what it held
+before, what a step imports included.
 """
 
 from __future__ import annotations
