@@ -12,8 +12,9 @@ DOC = """
 Tests whether the new images of stream **STREAM** still look like those its model was judged on.
 
 Follows the asset `tidemark/STREAM/batch` and checks every batch that no check has seen. A clean check hands over
-`tidemark/STREAM/clean`, and the images are scored; an alarm hands over `tidemark/STREAM/alarm`, and the model is
-retrained. Too few images: the check waits for the next batch. The task's link **Drift report** shows what was found.
+`tidemark/STREAM/clean`, and the images are scored; so does drift that is only watched, and an alarm of a stream with
+`on_alarm: notify`. Any other alarm hands over `tidemark/STREAM/alarm`, and the model is retrained. Too few images: the
+check waits for the next batch. The task's link **Drift report** shows what was found.
 
 **When it fails:** the last line of the task's log says what to do. Running it again is always safe: a check that was
 made is not made twice. By hand: `tidemark check STREAM`.
@@ -45,15 +46,15 @@ for source in sources():
             task_id="hand_over_clean",
             outlets=[clean(source.name)],
             result=check.output,
-            field="decision",
-            wanted=["clean", "watch"],
+            field="next",
+            wanted=["score"],
             carry=["check"],
         )
         HandOver(
             task_id="hand_over_alarm",
             outlets=[alarm(source.name)],
             result=check.output,
-            field="decision",
-            wanted=["alarm"],
+            field="next",
+            wanted=["retrain"],
             carry=["check"],
         )

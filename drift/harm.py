@@ -21,7 +21,7 @@ from drift.errors import DriftError
 from drift.result import FloatArray
 from drift.samples import as_sample
 
-MINIMUM_LABELLED = 30  # holdout images; with fewer, an expected accuracy would be a guess
+MINIMUM_LABELLED = 20  # holdout images; with fewer, an expected accuracy would be a guess
 DRAWS = 2000
 BLOCK = 2_000_000  # weights drawn at once: 16 MiB
 CONFIDENCE = 0.95

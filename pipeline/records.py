@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -47,7 +47,7 @@ class Intake:
     """What ingest found out about one object, ready for the catalogue."""
 
     object: StoreObject
-    sha256: str | None  # None where the content was never read (too large, empty)
+    sha256: str | None  # None where the content was never read (too large, refused)
     status: Literal["accepted", "quarantined"]
     reason_code: str | None = None
     reason: str | None = None
@@ -100,6 +100,7 @@ class Check:
     decision: Decision
     reasons: tuple[str, ...]
     report_key: str
+    measured: dict[str, Any] = field(default_factory=dict)  # size and cost of a drift, …; see docs/drift.md
     run: str | None = None
     created_at: datetime | None = None
 

@@ -17,10 +17,13 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # part of DAG ids, S3 keys and MLfl
 
 # The names of drift.TESTS; a DAG's parse should not pay for importing that room (a test compares the two).
 Test = Literal["mmd", "ensemble", "ks", "cvm", "lsdd", "classifier", "learned-kernel", "spot-the-diff"]
+# The names of pipeline.images.changes.CHANGES, compared by a test likewise.
+Change = Literal["noise", "blur", "brightness", "contrast", "colour-cast", "rotation", "scale", "jpeg", "inversion"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
+MOST_CONSECUTIVE = 30  # checks that an alarm may look back on
 RECIPE = ("model", "train")  # the parts of a stream that a run may override
 
 
@@ -34,7 +37,9 @@ class IngestPolicy(_Part):
     max_bytes: Count = Field(32 * 1024 * 1024, description="Larger objects are quarantined without a download.")
     max_pixels: Count = Field(64_000_000, description="Larger images are quarantined before they are decoded.")
     min_side: Count = Field(4, description="Images with a shorter side are quarantined.")
-    max_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="An image that takes longer is quarantined.")
+    max_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        30.0, description="An image that takes longer is quarantined."
+    )
     max_bad_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.2, description="With more than this share of a batch quarantined, the source is broken and ingest fails."
     )
@@ -47,8 +52,10 @@ class IngestPolicy(_Part):
     margin_days: Annotated[int, Field(ge=0, le=3650)] = Field(
         2, description="`dated` reads so many days from before the last ingest again."
     )
-    workers: Count = Field(8, description="Threads that fetch.")
-    processes: Annotated[int, Field(ge=0)] = Field(0, description="That decode; 0 takes every processor there is.")
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Threads that fetch.")
+    processes: Annotated[int, Field(ge=0, le=256)] = Field(
+        0, description="That decode; 0 takes every processor there is."
+    )
 
 
 class HoldoutPolicy(_Part):
@@ -83,17 +90,60 @@ class TrainPolicy(_Part):
 
 
 class DriftPolicy(_Part):
-    """When a batch raises an alarm."""
+    """When a batch raises an alarm; docs/drift.md says what each key means."""
 
-    test: Test = Field("mmd", description="`mmd` and `ensemble` are ours, the others alibi-detect's.")
-    permutations: Annotated[int, Field(ge=99, le=100_000)] = 999
-    alpha: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="Level of one check; without it, the level follows from false_alarms_per_year."
+    test: Test = Field("ensemble", description="`ensemble` and `mmd` are ours, the others alibi-detect's.")
+    changes: tuple[Change, ...] | None = Field(
+        None, description="Changes of images that are rehearsed at a promotion; default all, `[]` none."
     )
-    false_alarms_per_year: Annotated[float, Field(gt=0)] = 1.0
+    permutations: Annotated[int, Field(ge=99, le=100_000)] = 999
+    false_alarms_per_year: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="How many alarms a year without drift may bring on average; sets the level of each check."
+    )
+    alpha: Annotated[float, Field(ge=1e-5, lt=1)] | None = Field(
+        None, description="Level of one check, instead of the budget."
+    )
+    min_effect: Annotated[float, Field(ge=0.5, lt=1)] = Field(
+        0.55, description="Least AUC of a classifier that tells new from reference images; 0.5 asks for none."
+    )
+    min_accuracy_drop: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Least loss of accuracy, measured or expected; 0 asks for none."
+    )
+    consecutive: tuple[int, int] = Field(
+        (1, 1), description="`2 of 3`: an alarm needs drift in 2 of the last 3 checks; `2`: in 2 in a row."
+    )
+    cooldown: Annotated[int, Field(ge=0, le=1000)] = Field(
+        3, description="So many checks after a retraining raise no alarm."
+    )
+    on_alarm: Literal["retrain", "notify"] = Field(
+        "retrain", description="`notify`: the alarm is shown, and nothing is retrained by itself."
+    )
     min_images: Annotated[int, Field(ge=5)] = Field(20, description="A smaller batch waits for the next one.")
     max_images: Annotated[int, Field(ge=20)] = Field(5000, description="A larger batch is tested on a random part.")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
+
+    @field_validator("consecutive", mode="before")
+    @classmethod
+    def _k_of_n(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value, value)
+        if isinstance(value, str) and (parts := re.fullmatch(r"\s*(\d{1,4})\s+of\s+(\d{1,4})\s*", value)):
+            return (int(parts[1]), int(parts[2]))
+        return value
+
+    @field_validator("consecutive")
+    @classmethod
+    def _possible(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= value[0] <= value[1] <= MOST_CONSECUTIVE:
+            raise ValueError(f"a number such as 2, or `2 of 3`; at most {MOST_CONSECUTIVE} checks are looked at")
+        return value
+
+    @field_validator("changes")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError("name each change once")
+        return value
 
 
 class ReferencePolicy(_Part):
@@ -170,8 +220,12 @@ class Stream(_Part):
     def _coherent(self) -> Stream:
         if self.classes is not None and (len(set(self.classes)) != len(self.classes) or len(self.classes) < 2):
             raise ValueError("classes: name at least two classes, each once")
+        if any(not name.strip() == name != "" or "/" in name or not name.isprintable() for name in self.classes or ()):
+            raise ValueError("classes: a name has no `/`, no control characters and no blanks around it")
         if self.prefix.startswith("/") or (self.prefix and not self.prefix.endswith("/")):
             raise ValueError("prefix: an S3 prefix does not start with `/` and ends with one, such as `scans/new/`")
+        if any(not source.strip("/") or source.startswith("/") for source in self.label_files):
+            raise ValueError("label_files: name keys of the image bucket, such as `labels/2026.csv` or `labels/`")
         if self.label_files and self.labels not in {"csv", "jsonl"}:
             raise ValueError("label_files: they are read with `labels: csv` or `labels: jsonl` only")
         return self

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from pipeline.errors import ArtefactDamaged
 
 FORMAT = 1
-_EXTRA = "rehearsal/"
+_REHEARSAL = "rehearsal/"
+_CALIBRATION = "calibration/"
 _KEYS = frozenset({"format", "image_ids", "batch_ids", "embeddings", "probabilities", "model_version", "classes"})
 
 
@@ -31,6 +32,8 @@ class Reference:
         model_version: The version that computed them.
         classes: Names of the c columns of the probabilities.
         rehearsal: Arrays that the drift test learnt on these images, by name; empty where there are none.
+        calibration: Arrays that tell the accuracy to expect from how confident the version is; empty where too few of
+            these images had labels.
     """
 
     image_ids: npt.NDArray[np.int64]
@@ -40,6 +43,7 @@ class Reference:
     model_version: int
     classes: tuple[str, ...]
     rehearsal: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    calibration: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.image_ids)
@@ -55,8 +59,8 @@ class Reference:
             raise ValueError("embeddings and probabilities are finite numbers")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes are named once each")
-        if any(array.dtype.hasobject for array in self.rehearsal.values()):
-            raise ValueError("rehearsal holds plain arrays")
+        if any(array.dtype.hasobject for array in (*self.rehearsal.values(), *self.calibration.values())):
+            raise ValueError("rehearsal and calibration hold plain arrays")
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -72,7 +76,8 @@ class Reference:
             "model_version": np.int64(self.model_version),
             "classes": np.array(self.classes, dtype=np.str_),
         }
-        arrays |= {_EXTRA + name: self.rehearsal[name] for name in sorted(self.rehearsal)}
+        for prefix, extra in ((_REHEARSAL, self.rehearsal), (_CALIBRATION, self.calibration)):
+            arrays |= {prefix + name: extra[name] for name in sorted(extra)}
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         return buffer.getvalue()
@@ -100,7 +105,8 @@ class Reference:
                     probabilities=stored["probabilities"],
                     model_version=int(stored["model_version"]),
                     classes=tuple(str(item) for item in np.atleast_1d(stored["classes"])),
-                    rehearsal={key.removeprefix(_EXTRA): stored[key] for key in stored.files if key.startswith(_EXTRA)},
+                    rehearsal=_below(_REHEARSAL, stored),
+                    calibration=_below(_CALIBRATION, stored),
                 )
         except (
             ValueError,
@@ -120,3 +126,7 @@ class Reference:
             raise ArtefactDamaged(
                 f"{name} is damaged ({reason}): retrain, or roll back to a version whose reference is whole"
             ) from None
+
+
+def _below(prefix: str, stored: Any) -> dict[str, npt.NDArray[Any]]:
+    return {key.removeprefix(prefix): stored[key] for key in stored.files if key.startswith(prefix)}

@@ -1,25 +1,22 @@
-"""Check: one pass of the champion over a batch, a drift test against its reference, a decision, a report."""
+"""Check: one pass of the champion over a batch, a drift test against its reference, a decision, a report.
+
+Here is which batches are checked together, and that each check is made once; deciding.py looks at the images.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal
 
 import drift
 from pipeline.errors import CheckFailed, ConfigurationError
-from pipeline.model.inference import Classifier
-from pipeline.records import Batch, Check, Decision, Image, ModelVersion
-from pipeline.stages.embeddings import Embedded, embed_batches
-from pipeline.stages.promotion import load_reference
-from pipeline.stages.reporting import Tested, write_report
+from pipeline.records import Batch, Check, ModelVersion
+from pipeline.stages.deciding import Verdict, decide_on, decision_policy
+from pipeline.stages.reporting import write_report
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
-from pipeline.stream import DriftPolicy, Stream
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +28,9 @@ def check(place: Workplace, batch: int | None = None, *, force: bool = False) ->
     the decision is an alarm, so that a first model is trained.
 
     The result says how the stream stands, not only what this call found: an alarm stays the decision until a retraining
-    has answered it. So a check that is killed after its decision and run again still hands its alarm over.
+    has answered it. So a check that is killed after its decision and run again still hands its alarm over. What follows
+    is ``next``: retrain, score, or none. Where the stream says ``on_alarm: notify`` no retraining follows an alarm, and
+    none stands: the champion goes on.
 
     Raises:
         ConfigurationError: There is no such batch.
@@ -54,12 +53,13 @@ def check(place: Workplace, batch: int | None = None, *, force: bool = False) ->
             except CheckFailed as error:  # the other batches shall not wait for this one
                 log.error("%s", error)
                 failed.append(error)
-        standing = place.catalog.unanswered_alarm(name)
+        standing = _standing(place)
         if standing is None and failed:
             raise failed[0]
         newest = place.catalog.checks(name, limit=1)
     for item in checks:
-        log.info("check %s: %s. %s", item.id, item.decision, " ".join(item.reasons))
+        tell = log.warning if item.decision == "alarm" else log.info
+        tell("check %s: %s. %s", item.id, item.decision, " ".join(item.reasons))
     if standing is not None and standing not in checks:
         log.info("the alarm of check %s is not answered yet", standing.id)
     last = standing or _weightiest(checks) or (newest[0] if newest else None)
@@ -67,12 +67,30 @@ def check(place: Workplace, batch: int | None = None, *, force: bool = False) ->
         "stage": "check",
         "stream": name,
         "decision": last.decision if last else "none",
+        "next": _next(place, last),
         "check": last.id if last else None,
         "report": checks[-1].id if checks else last.id if last else None,
         "batch": last.batch_ids[-1] if last else None,
         "p_value": last.p_value if last else None,
         "checks": [item.id for item in checks][-20:],
     }
+
+
+def _standing(place: Workplace) -> Check | None:
+    """The alarm that a retraining has yet to answer."""
+    alarm = place.catalog.unanswered_alarm(place.stream.name)
+    return alarm if alarm is not None and _retrains(place, alarm) else None
+
+
+def _retrains(place: Workplace, alarm: Check) -> bool:
+    """Whether a retraining follows an alarm by itself. A first model is trained in any case."""
+    return place.stream.drift.on_alarm == "retrain" or alarm.model_version is None
+
+
+def _next(place: Workplace, last: Check | None) -> Literal["retrain", "score", "none"]:
+    if last is None or last.decision == "pending":
+        return "none"
+    return "retrain" if last.decision == "alarm" and _retrains(place, last) else "score"
 
 
 def _weightiest(checks: Sequence[Check]) -> Check | None:
@@ -94,14 +112,23 @@ def _groups(place: Workplace, batch: int | None, champion: ModelVersion | None) 
     if champion is None:
         return [waiting] if waiting else []
     groups: list[list[Batch]] = []
-    images = 0
     for item in waiting:
-        if not groups or images >= place.stream.drift.min_images:
+        if not groups or _is_enough(place, groups[-1], champion):
             groups.append([])
-            images = 0
         groups[-1].append(item)
-        images += item.accepted
     return groups
+
+
+def _is_enough(place: Workplace, group: list[Batch], champion: ModelVersion) -> bool:
+    """Whether these batches are checked without those that follow.
+
+    Enough images may have been too few all the same: unreadable, or near duplicates of each other.
+    """
+    least = place.stream.drift.min_images
+    if sum(item.accepted for item in group) < least:
+        return False
+    made = place.catalog.check(_id(group, champion))
+    return made is None or made.decision != "pending" or made.images < least
 
 
 def _done(place: Workplace, group: list[Batch], champion: ModelVersion | None) -> Check | None:
@@ -142,95 +169,28 @@ def _check(place: Workplace, group: list[Batch], champion: ModelVersion | None) 
     }
     if champion is None:
         reason = f"There is no champion yet: the {len(images):,} images are for a first model to learn from."
-        made = _untested(common, "alarm", (reason,))
-        tested = None
+        verdict = Verdict(decision=drift.Decision(kind="alarm", reasons=(reason,)))
     elif len(images) < stream.drift.min_images:
-        made = _untested(common, "pending", drift.decide(None, len(images), decision_policy(stream)).reasons)
-        tested = None
+        verdict = Verdict(decision=drift.decide(None, len(images), decision_policy(stream)))
     else:
-        made, tested = _test(place, common, champion, images)
-    write_report(place, made, tested)
+        verdict = decide_on(place, champion, batch_ids, images)
+    made = _record(verdict, common)
+    write_report(place, made, verdict.tested, next_steps=verdict.next_steps)
     place.catalog.record_check(made)
     return made
 
 
-def _untested(common: dict[str, Any], decision: Decision, reasons: tuple[str, ...]) -> Check:
-    nothing: dict[str, Any] = dict.fromkeys(
-        ("test", "reference_images", "statistic", "threshold", "p_value", "alpha"), None
-    )
-    return Check(decision=decision, reasons=reasons, **nothing, **common)
-
-
-def _test(
-    place: Workplace, common: dict[str, Any], champion: ModelVersion, images: Sequence[Image]
-) -> tuple[Check, Tested | None]:
-    stream = place.stream
-    batch_ids = common["batch_ids"]
-    classifier = Classifier(place.registry.model_file(champion), stream.score.threads)
-    reference = load_reference(place, champion.version)
-    current = embed_batches(place, classifier, champion.version, batch_ids, images)
-    fresh = _never_trained_on(current, images, champion)
-    rows = _sample(fresh, stream.drift)
-    if len(rows) < stream.drift.min_images:
-        if len(fresh) < len(current):
-            reason = f"Version {champion.version} was trained on these images: they cannot tell whether others differ."
-            return _untested(common, "clean", (reason,)), None
-        reason = f"Only {len(current)} of the {len(images)} images can be read from the store."
-        log.warning("%s Look at its prefix %s.", reason, stream.prefix)
-        return _untested(common, "pending", (reason,)), None
-    policy = decision_policy(stream)
-    log.info("testing %d images against %d of the reference", len(rows), len(reference))
-    try:
-        result = drift.detect(
-            reference.embeddings,
-            current.embeddings[rows],
-            test=stream.drift.test,
-            permutations=policy.needed_permutations,
-            alpha=policy.level,
-            seed=stream.drift.seed,
-        )
-    except drift.DriftError as error:
-        raise CheckFailed(f"batch {batch_ids[-1]} of stream {stream.name} cannot be tested: {error}") from None
-    decision = drift.decide(result, len(fresh), policy)
-    left_out = len(current) - len(fresh)
-    known = (f"Left out: {left_out:,} images that version {champion.version} was trained on.",) if left_out else ()
-    made = Check(
-        test=result.test,
-        reference_images=len(reference),
-        statistic=result.statistic,
-        threshold=result.threshold,
-        p_value=result.p_value,
-        alpha=result.alpha,
-        decision=decision.kind,
-        reasons=decision.reasons + known,
+def _record(verdict: Verdict, common: dict[str, Any]) -> Check:
+    result = verdict.tested.result if verdict.tested else None
+    return Check(
+        test=result.test if result else None,
+        reference_images=len(verdict.tested.reference) if verdict.tested else None,
+        statistic=result.statistic if result else None,
+        threshold=result.threshold if result else None,
+        p_value=result.p_value if result else None,
+        alpha=result.alpha if result else None,
+        decision=verdict.decision.kind,
+        reasons=verdict.decision.reasons,
+        measured=verdict.measured,
         **common,
-    )
-    shown = Embedded(current.image_ids[rows], current.probabilities[rows], current.embeddings[rows], current.failures)
-    return made, Tested(result, reference, shown, classifier.classes)
-
-
-def _never_trained_on(current: Embedded, images: Sequence[Image], champion: ModelVersion) -> NDArray[np.int64]:
-    """Rows of images that the champion has not learnt: a network maps those it has to other places than fresh ones."""
-    last = int(champion.tags.get("last_batch", 0))
-    learnt = {image.id for image in images if image.split == "training" and image.label and image.batch_id <= last}
-    return np.array([row for row, image in enumerate(current.image_ids.tolist()) if image not in learnt], np.int64)
-
-
-def _sample(rows: NDArray[np.int64], policy: DriftPolicy) -> NDArray[np.int64]:
-    """Rows that are tested: all, or a random part of a very large batch, sorted."""
-    if len(rows) <= policy.max_images:
-        return rows
-    rng = np.random.Generator(np.random.PCG64(policy.seed))
-    return np.sort(rng.choice(rows, policy.max_images, replace=False))
-
-
-def decision_policy(stream: Stream) -> drift.Policy:
-    """The stream's drift policy in the words of the drift room."""
-    policy = stream.drift
-    return drift.Policy(
-        alpha=policy.alpha,
-        false_alarms_per_year=policy.false_alarms_per_year,
-        checks_per_year=stream.checks_per_year,
-        min_images=policy.min_images,
-        permutations=policy.permutations,
     )

@@ -7,7 +7,8 @@ import pytest
 
 import drift
 from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
-from pipeline.stream import Stream, Test, load_stream, stream_names
+from pipeline.images.changes import CHANGES
+from pipeline.stream import Change, Stream, Test, load_stream, stream_names
 
 
 def write(folder: Path, content: str, name: str = "coins") -> Path:
@@ -32,8 +33,18 @@ def test_numbers_as_classes_become_the_folders_names(tmp_path: Path) -> None:
         ("train: {epochs: many}", ["coins.yaml", "`train.epochs`", "integer", "'many'"]),
         ("schedule: every night", ["`schedule`", "cron expression of five fields", "'every night'"]),
         ("schedule: '* * * * * *'", ["`schedule`", "five fields"]),
+        ("drift: {consecutive: 0}", ["`drift.consecutive`", "a number such as 2, or `2 of 3`"]),
+        ("drift: {consecutive: 3 of 2}", ["`drift.consecutive`", "`2 of 3`"]),
+        ("drift: {consecutive: often}", ["`drift.consecutive`"]),
+        ("drift: {consecutive: 31}", ["at most 30 checks"]),
+        ("drift: {changes: [fog]}", ["`drift.changes.0`", "'noise'", "'fog'"]),
+        ("drift: {changes: [blur, blur]}", ["name each change once"]),
+        ("drift: {on_alarm: shout}", ["`drift.on_alarm`", "'retrain' or 'notify'"]),
+        ("drift: {min_effect: 0.3}", ["`drift.min_effect`", "0.5"]),
+        ("drift: {alpha: 0.000001}", ["`drift.alpha`"]),
+        ("drift: {cooldown: -1}", ["`drift.cooldown`"]),
         ("holdout: {share: 1.5}", ["`holdout.share`", "less than 1", "1.5"]),
-        ("labels: guess", ["`labels`", "'folder' or 'none'"]),
+        ("labels: guess", ["`labels`", "'jsonl' or 'none'"]),
         ("classes: [one]", ["at least two classes"]),
         ("classes: [a, a]", ["each once"]),
         ("prefix: /coins", ["does not start with `/`"]),
@@ -105,6 +116,22 @@ def test_checks_per_year_follow_the_schedule(schedule: str | None, expected: flo
 
 def test_the_tests_that_a_stream_may_choose_are_those_that_exist() -> None:
     assert set(get_args(Test)) == set(drift.TESTS)
+    assert Stream(name="coins").drift.test == "ensemble"
+
+
+def test_the_changes_that_a_stream_may_rehearse_are_those_that_exist(tmp_path: Path) -> None:
+    assert get_args(Change) == tuple(CHANGES)
+    assert load_stream(write(tmp_path, ""), "coins").drift.changes is None
+    assert load_stream(write(tmp_path, "drift: {changes: []}"), "coins").drift.changes == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("2", (2, 2)), ("2 of 3", (2, 3)), ("'1 of 1'", (1, 1)), ("[2, 5]", (2, 5))]
+)
+def test_k_of_n_checks_may_be_written_as_people_say_it(tmp_path: Path, written: str, meant: tuple[int, int]) -> None:
+    stream = load_stream(write(tmp_path, f"drift: {{consecutive: {written}}}"), "coins")
+    assert stream.drift.consecutive == meant
+    assert Stream.model_validate(stream.model_dump()) == stream
 
 
 def test_every_stream_file_of_the_project_is_valid() -> None:

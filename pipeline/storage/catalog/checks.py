@@ -42,6 +42,7 @@ class Checks(Statements):
         """Write a check; one that is there already stays as it is."""
         values = fields(check, *(name for name in Check.__dataclass_fields__ if name != "created_at"))
         values |= {"batch_ids": list(check.batch_ids), "reasons": Json(list(check.reasons)), "run": self._run}
+        values["measured"] = Json(check.measured)
         self._run_sql("check", "insert_check", **values)
 
     def check(self, check_id: str) -> Check | None:
@@ -63,6 +64,20 @@ class Checks(Statements):
         rows = self._all("check", "checks_of_batches", stream=stream, batches=list(batches))
         return [_check(row) for row in rows]
 
+    def earlier_signals(self, stream: str, version: int, before: int, last: int) -> list[bool]:
+        """Whether each of the last checks by a version found drift that counts, newest first.
+
+        Looked at are tests of batches before the one of this id; of several tests of one batch the last.
+        """
+        rows = self._all("check", "earlier_checks", stream=stream, version=version, before=before, limit=last)
+        return [bool(row["signal"]) for row in rows]
+
+    def checks_since_retraining(self, stream: str, batches: Sequence[int]) -> int | None:
+        """How many tests, but for those of these batches, were made since a retraining ended; None without one."""
+        rows = self._all("check", "checks_since_retraining", stream=stream, batches=list(batches))
+        return int(rows[0]["checks"]) if rows else None
+
 
 def _check(row: dict[str, Any]) -> Check:
-    return Check(**{**row, "batch_ids": tuple(row["batch_ids"]), "reasons": tuple(row["reasons"])})
+    lists = {"batch_ids": tuple(row["batch_ids"]), "reasons": tuple(row["reasons"])}
+    return Check(**{**row, **lists, "measured": row["measured"] or {}})

@@ -25,8 +25,8 @@ class Training(Statements):
         return [Image(**row) for row in rows]
 
     def last_drift_batch(self, stream: str) -> int:
-        """First batch of the newest alarm that a test raised, or 0."""
-        return int(self._one("retrain", "last_drift_batch", stream=stream)["coalesce"])
+        """First batch of the run of findings that led to the newest alarm of a test, or 0."""
+        return int(self._one("retrain", "last_drift_batch", stream=stream)["batch"])
 
     def running_retrainings(self, stream: str) -> list[dict[str, Any]]:
         """Retrainings that have not ended: id, mlflow_run_id, model_version.

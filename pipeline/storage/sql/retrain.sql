@@ -13,9 +13,22 @@ order by i.id desc
 limit %(limit)s;
 
 -- name: last_drift_batch
--- Where the images last changed: the first batch of the newest alarm that a test raised.
-select coalesce(max(batch_ids[1]), 0) from tidemark.drift_check
-where stream = %(stream)s and decision = 'alarm' and p_value is not null;
+-- Where the images last changed: the first batch of the unbroken run of checks by one champion that found drift, up to the
+-- newest alarm. Those before the alarm were watched: they waited for a second finding, or came right after a retraining.
+with tested as (
+    select batch_ids[1] as batch, model_version, decision,
+        coalesce((measured->>'signal')::boolean, decision = 'alarm') as signal
+    from tidemark.drift_check
+    where stream = %(stream)s and p_value is not null
+), alarm as (
+    select batch, model_version from tested where decision = 'alarm' order by batch desc limit 1
+)
+select coalesce(min(t.batch), 0) as batch
+from tested t join alarm a on t.model_version = a.model_version and t.batch <= a.batch
+where t.signal and not exists (
+    select 1 from tested quiet
+    where quiet.model_version = a.model_version and not quiet.signal and quiet.batch > t.batch and quiet.batch < a.batch
+);
 
 -- name: start_retraining
 insert into tidemark.retraining (stream, reason, check_id, run)

@@ -130,8 +130,8 @@ def test_a_damaged_calibration_is_refused(change: dict[str, np.ndarray], message
 
 def test_what_is_no_probability_is_refused() -> None:
     probabilities, correct = answers(50, 1)
-    with pytest.raises(drift.DriftError, match="at least 30"):
-        drift.calibrate_harm(probabilities[:29], correct[:29])
+    with pytest.raises(drift.DriftError, match="at least 20"):
+        drift.calibrate_harm(probabilities[:19], correct[:19])
     with pytest.raises(drift.DriftError, match="one bool for each image"):
         drift.calibrate_harm(probabilities, correct[:-1])
     with pytest.raises(drift.DriftError, match="between 0 and 1"):

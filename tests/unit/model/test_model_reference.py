@@ -20,6 +20,7 @@ def reference(**changes: Any) -> Reference:
         "probabilities": rng.dirichlet(np.ones(3), size=20).astype(np.float32),
         "model_version": 7,
         "classes": ("ant", "bee", "çédille"),
+        "calibration": {"scores": np.linspace(-1, 0, 20), "correct": np.arange(20) > 3},
         "rehearsal": {"directions": rng.normal(size=(4, 8)).astype(np.float32), "names": np.array(["blur", "noise"])},
     }
     return Reference(**(content | changes))
@@ -34,6 +35,13 @@ def test_it_survives_its_bytes() -> None:
     assert (after.model_version, after.classes, len(after)) == (7, ("ant", "bee", "çédille"), 20)
     assert set(after.rehearsal) == {"directions", "names"}
     assert np.array_equal(after.rehearsal["directions"], before.rehearsal["directions"])
+    assert set(after.calibration) == {"scores", "correct"}
+    assert np.array_equal(after.calibration["correct"], before.calibration["correct"])
+
+
+def test_one_without_rehearsal_and_calibration_is_whole() -> None:
+    after = Reference.from_bytes(reference(rehearsal={}, calibration={}).to_bytes())
+    assert (after.rehearsal, after.calibration) == ({}, {})
 
 
 def test_equal_references_give_equal_bytes() -> None:
@@ -78,6 +86,7 @@ def test_damaged_bytes_give_one_clear_line_and_never_wrong_numbers() -> None:
         {"classes": ("ant", "bee")},
         {"classes": ("ant", "ant", "bee")},
         {"rehearsal": {"x": np.array([object()])}},
+        {"calibration": {"x": np.array([object()])}},
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
