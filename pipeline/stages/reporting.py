@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,19 +75,13 @@ class Tested:
     min_accuracy_drop: float | None = None
 
 
-def write_report(
-    place: Workplace,
-    check: Check,
-    tested: Tested | None,
-    *,
-    next_steps: Sequence[str] = (),
-    on_alarm: Literal["retrain", "notify"] = "retrain",
-) -> None:
+def write_report(place: Workplace, check: Check, tested: Tested | None, *, next_steps: Sequence[str] = ()) -> None:
     """Draw a check's page, its JSON twin and Evidently's page on the measures, and write them to the store.
 
     What lies there already stays. An image or a measure that cannot be had any more is left out: a report is made all
     the same.
     """
+    log.info("writing the report of check %s", check.id)
     common = CheckReport(
         stream=check.stream,
         check=check.id,
@@ -98,7 +92,7 @@ def write_report(
         model_version=check.model_version,
         history=_history(place, check),
         next_steps=tuple(next_steps),
-        on_alarm=on_alarm,
+        on_alarm=place.stream.drift.on_alarm,
     )
     report = common if tested is None else _with_test(place, check, common, tested)
     place.store.put_artifact(keys.report(check.stream, check.id, "json"), to_json(report).encode(), "application/json")
@@ -162,6 +156,8 @@ def _history(place: Workplace, check: Check) -> tuple[PastCheck, ...]:
             kind=item.decision,
             alpha=item.alpha,
             images=item.images,
+            expected=item.expected,
+            measured=item.measured,
         )
         for item in earlier
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -120,7 +121,8 @@ def twin(place: Workplace, check: str) -> dict:
 def test_a_report_shows_what_store_and_catalogue_know(place: Workplace) -> None:
     tested = two_nights(place)
     for number, version in ((1, 1), (2, 2), (3, 1)):
-        place.catalog.record_check(made(f"earlier-{number}", tested, version))
+        known = {"expected": {"accuracy": 0.83}, "measured": {"accuracy": 0.75}} if number == 3 else {}
+        place.catalog.record_check(replace(made(f"earlier-{number}", tested, version), measured=known))
     write_report(place, made("b2-v1", tested), tested, next_steps=("Somebody looks.",))
     content = twin(place, "b2-v1")
 
@@ -139,6 +141,8 @@ def test_a_report_shows_what_store_and_catalogue_know(place: Workplace) -> None:
     assert not moved["width"]
 
     assert [past["check"] for past in content["history"]] == ["earlier-1", "earlier-3"]  # version 2 sees another space
+    accuracies = [(past["expected_accuracy"], past["measured_accuracy"]) for past in content["history"]]
+    assert accuracies == [(None, None), (0.83, 0.75)]
     assert content["next_steps"] == ["Somebody looks."]
     assert content["accuracy"]["measured"]["images"] == 60
     shares = {item["label"]: item for item in content["classes"]}

@@ -31,7 +31,18 @@ class DescribedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EarlierCheck:
-    """A check that was made before."""
+    """A check that was made before.
+
+    Attributes:
+        id: Its id.
+        images: How many it looked at.
+        p_value: What it found; None if nothing was tested.
+        alpha: Its level.
+        decision: What was decided.
+        created_at: When it was recorded.
+        expected: Accuracy that was expected of the model; None if it was not estimated.
+        measured: Accuracy that was measured; None if too few images had labels.
+    """
 
     id: str
     images: int
@@ -39,6 +50,8 @@ class EarlierCheck:
     alpha: float | None
     decision: Decision
     created_at: datetime
+    expected: float | None
+    measured: float | None
 
 
 class Reports(Statements):
