@@ -28,6 +28,7 @@ from pipeline.stream import Stream
 log = logging.getLogger(__name__)
 
 OBJECTS_A_TRANSACTION = 200
+AHEAD = 64  # objects for each thread: the processes have work while a transaction is written, and results are small
 JUDGED_FROM = 10  # objects; of fewer, a share says nothing about the source
 LARGE_GROUP, LARGE_SHARE = 50, 0.2  # images, and share of all: such a group of near duplicates is worth a warning
 
@@ -160,9 +161,7 @@ def _take_in(place: Workplace, batch: int, new: int, limit: int | None) -> None:
         track("taking in", new) as advance,
         Workshop(limits_of(policy), resolve_threads(policy.processes), policy.max_seconds) as workshop,
     ):
-        for intake in overlapped(
-            lambda item: examine(place, workshop, item), found, policy.workers, size=lambda item: item.bytes
-        ):
+        for intake in overlapped(lambda item: examine(place, workshop, item), found, policy.workers, AHEAD):
             advance(1)
             if isinstance(intake, str):
                 vanished.append(intake)

@@ -5,54 +5,33 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 4  # items under way, for each worker
-BYTES_AHEAD = 256 * 1024 * 1024
+AHEAD = 4  # items a worker, under way or done and not taken yet
 
 
 def overlapped(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    workers: int,
-    size: Callable[[Item], int] = lambda item: 0,
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int = AHEAD
 ) -> Iterator[Result]:
     """Apply a function in threads and yield its results in the order of the items.
 
-    At most four items a worker are under way, and no more than 256 MiB by their size unless a single item has it all,
-    so that memory does not grow with the number of items. An exception comes up where its result was due; what is under
-    way is then waited for and the rest never begun.
+    No more than ``ahead`` items a worker are begun before their results are taken, so that memory does not grow with
+    the number of items. An exception comes up where its result was due; what is under way is then waited for and the
+    rest never begun.
     """
     source = iter(items)
-    waiting: Item | None = None
-    ended = False
-    window: deque[tuple[Future[Result], int]] = deque()
-    under_way = 0
     with ThreadPoolExecutor(workers) as pool:
+        window: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(source, ahead * workers))
         try:
-            while True:
-                while not ended and len(window) < AHEAD * workers:
-                    if waiting is None:
-                        try:
-                            waiting = next(source)
-                        except StopIteration:
-                            ended = True
-                            break
-                    weight = size(waiting)
-                    if window and under_way + weight > BYTES_AHEAD:
-                        break
-                    window.append((pool.submit(function, waiting), weight))
-                    under_way += weight
-                    waiting = None
-                if not window:
-                    return
-                future, weight = window.popleft()
-                result = future.result()
-                under_way -= weight
+            while window:
+                result = window.popleft().result()
+                for item in islice(source, 1):
+                    window.append(pool.submit(function, item))
                 yield result
         finally:
-            for future, _ in window:
+            for future in window:
                 future.cancel()
