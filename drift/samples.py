@@ -73,8 +73,9 @@ def pool(
 ) -> Pooled:
     """Check two samples and pool them: (n, d) and (m, d) → (n + m, d), or fewer rows.
 
-    Rows that ``left_out`` says are left out, of each group of near duplicates one row is drawn, and a sample of more than ``maximum`` rows is replaced by ``maximum``
-    of them, drawn uniformly and without regard to the values, so the level of a permutation test is untouched.
+    Rows that ``left_out`` says are left out, of each group of near duplicates one row is drawn, and a sample of more
+    than ``maximum`` rows is replaced by ``maximum`` of them, drawn uniformly and without regard to the values, so the
+    level of a permutation test is untouched.
 
     Raises:
         DriftError: A sample is unfit, the two differ in dimension, or too few groups are left.
