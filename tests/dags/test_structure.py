@@ -16,7 +16,7 @@ TASKS = {
     "score": {"plan": [], "shard": ["plan"], "finish": ["plan", "shard"]},
 }
 PARAMS: dict[str, dict[str, tuple[Any, Any]]] = {  # name → type, default
-    "ingest": {"limit": (["null", "integer"], None)},
+    "ingest": {"limit": (["null", "integer"], None), "full": ("boolean", False)},
     "detect_drift": {"batch": (["null", "integer"], None), "force": ("boolean", False)},
     "retrain": {
         "reason": (["null", "string"], None),
