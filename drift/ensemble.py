@@ -21,8 +21,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import linalg, special
+from scipy import special
 
+from drift.components import Components
 from drift.kernels import Kernel, median_squared_distance
 from drift.linear import ColumnStatistic, MeanStatistic
 from drift.permutation import FloatArray, KernelStatistic, Statistic, p_value, permute, ties_made_exact
@@ -75,15 +76,12 @@ def _statistics(
     width = math.sqrt(median_squared_distance(pooled.points, rng))
     energy = Kernel(kind="energy", bandwidth=width)
     statistics: list[Statistic] = [KernelStatistic.over(pooled.points, [energy], ["energy"], n, m, rng)]
-    components, variances = _principal(pooled.points)
-    mean = float(variances.mean())
+    components = Components.of(pooled.points)
     for ridge in RIDGES:
-        whitened = components / np.sqrt(variances + ridge * mean)
-        statistics.append(MeanStatistic(whitened.astype(np.float32), (f"whitened {ridge:g}",), n, m))
-    count = min(LEADING, max(1, (n + m) // 8), len(variances))
-    leading = components[:, :count] / np.sqrt(variances[:count])
-    statistics.append(MeanStatistic(leading.astype(np.float32), ("leading",), n, m))
-    statistics.append(ColumnStatistic(np.square(leading), ("spread of one", "spread of all"), n, m))
+        statistics.append(MeanStatistic(components.whitened(ridge), (f"whitened {ridge:g}",), n, m))
+    leading = components.leading(min(LEADING, max(1, (n + m) // 8)))
+    statistics.append(MeanStatistic(leading, ("leading",), n, m))
+    statistics.append(ColumnStatistic(np.square(leading.astype(np.float64)), ("spread of one", "spread of all"), n, m))
     if probabilities is not None:
         seen = np.sqrt(probabilities.astype(np.float64))
         confidence = probabilities.max(axis=1, keepdims=True).astype(np.float64)
@@ -92,21 +90,6 @@ def _statistics(
     if scores is not None:
         statistics.append(ColumnStatistic(scores, ("rehearsed one", "rehearsed all"), n, m))
     return statistics
-
-
-def _principal(points: Float32) -> tuple[FloatArray, FloatArray]:
-    """Principal components by falling variance: (N, d) centred → components (N, r), variances (r,), r the rank."""
-    exact = points.astype(np.float64)
-    exact -= exact.mean(axis=0)
-    rows, dimensions = exact.shape
-    if rows > dimensions:
-        variances, axes = linalg.eigh(exact.T @ exact / rows)
-        components = exact @ axes
-    else:
-        variances, axes = linalg.eigh(exact @ exact.T / rows)
-        components = axes * np.sqrt(np.maximum(variances, 0) * rows)
-    order = np.flatnonzero(variances > 1e-9 * variances[-1])[::-1]
-    return components[:, order], variances[order]
 
 
 def _evidence(values: FloatArray) -> FloatArray:

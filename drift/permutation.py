@@ -25,7 +25,7 @@ from drift.samples import Float32
 
 FloatArray = NDArray[np.float64]
 
-BLOCK = 2048  # side of the kernel blocks: 16 MiB of float32
+BLOCK = 512  # side of the kernel blocks: 1 MiB of float32 stays in the cache
 LABEL_BYTES = 192 * 1024 * 1024  # of relabellings held at once
 CENTRING_ROWS = 256  # rows that the centring is estimated from
 TIE = 1e-5  # values closer than this share of the spread count as equal, and so as extreme
