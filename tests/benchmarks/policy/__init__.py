@@ -1,0 +1,1 @@
+"""What the simulation of nights is made of: a pool of real embeddings, champions and nights, peers, what is kept."""
