@@ -30,9 +30,15 @@ from pipeline.records import Examined, Measures
 
 WALL_FACTOR = 4  # a busy machine may take so many times the processor time
 START_SECONDS = 120.0  # for a process to import what it needs
-# One processor a process; and heap kept at hand: getting it from the kernel anew for every image takes as long as
-# measuring the image does.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_TOP_PAD_": str(16 << 20)}
+# One processor a process. And heap kept at hand, in blocks of up to 32 MiB: getting it from the kernel anew for every
+# image takes a third of the time of a photo of 1,500 pixels.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_TOP_PAD_": str(16 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
 LONGEST_ANSWER = 1 << 20
 # Nothing else of the environment: strangers' files are decoded there, and credentials are none of their business.
 INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
