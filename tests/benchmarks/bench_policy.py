@@ -75,13 +75,12 @@ def main() -> None:
 
 def _tasks(images: int, years: int, other_years: int, onsets: int) -> list[Task]:
     tasks = [Task("year", number, images) for number in range(years)]
-    for number in range(other_years):
-        tasks.append(Task("year", number, images, rehearsed=False))
-        tasks.append(Task("year of peers", number, images))
-    for number in range(onsets):
-        for onset in ONSETS:
+    for number in range(max(other_years, onsets)):
+        if number < other_years:
+            tasks.append(Task("year", number, images, rehearsed=False))
+            tasks.append(Task("year of peers", number, images))
+        for onset in ONSETS if number < onsets else ():
             tasks.append(Task("onset", number, images, onset=onset))
-            tasks.append(Task("onset", number, images, rehearsed=False, onset=onset))
             tasks.append(Task("onset of peers", number, images, onset=onset))
     return tasks
 

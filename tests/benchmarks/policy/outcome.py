@@ -83,7 +83,7 @@ def outcome(kept: Kept, tasks: Sequence[Task]) -> Outcome:
     for task in tasks:
         value = kept[task.key]
         if task.onset is not None:
-            delays = found.delays.setdefault(task.onset.name, {name: [] for name in (*FOLLOWED, UNREHEARSED, *PEERS)})
+            delays = found.delays.setdefault(task.onset.name, {name: [] for name in (*FOLLOWED, *PEERS)})
         if task.what == "year of peers":
             for name, rate in value.items():
                 found.alarms[name].append(rate * NIGHTS)
