@@ -116,7 +116,8 @@ def budget(result: DriftResult, policy: Policy) -> tuple[str, ...]:
     checks = f"{policy.checks_per_year:,.0f} checks a year without any drift"
     needed, last = policy.consecutive
     if needed == 1:
-        return (f"At this level, {checks} bring {_alarms(result.alpha * policy.checks_per_year)} on average.",)
+        most = _alarms(result.alpha * policy.checks_per_year)  # before anything else holds an alarm back
+        return (f"At this level, {checks} bring at most {most} on average.",)
     rule = f"An alarm needs drift in {needed} of {last} checks"
     return (f"{rule}: at this level, {checks} bring at most {_alarms(policy.false_alarms_per_year)} on average.",)
 

@@ -124,7 +124,7 @@ def test_drift_is_an_alarm_and_says_how_rare_it_is() -> None:
         "at or below the level of 0.01."
     )
     assert "Of 999 random divisions of the same images into two groups, 2 differed as much" in decision.reasons[1]
-    assert decision.reasons[-1].endswith("365 checks a year without any drift bring 3.6 false alarms on average.")
+    assert decision.reasons[-1].endswith("365 checks a year without any drift bring at most 3.6 false alarms on average.")
 
 
 def test_the_likely_cause_is_a_reason() -> None:
@@ -147,7 +147,7 @@ def test_no_drift_is_clean() -> None:
 def test_one_false_alarm_a_year_is_said_in_the_singular() -> None:
     alpha = drift.level(1, 365)
     reasons = drift.decide(result(0.5, alpha=alpha), 50, drift.Policy()).reasons
-    assert reasons[-1].endswith("bring 1 false alarm on average.")
+    assert reasons[-1].endswith("bring at most 1 false alarm on average.")
 
 
 def test_a_test_without_permutations_has_reasons_too() -> None:
