@@ -40,8 +40,6 @@ KEYS = (
     "-rf.jpg",
     "tab\tand newline\n.jpg",
 )
-# Not every store can hold these: those that keep objects as files cannot.
-AWKWARD_KEYS = ("a/../b.jpg", "../up.jpg", "./here.jpg", "double//slash.jpg")
 
 
 def longest_key(prefix: str) -> str:
