@@ -1,0 +1,135 @@
+"""False alarms and power of ours, alibi-detect's and Evidently's tests, on the same draws of real images.
+
+    python -m tests.benchmarks.bench_power            # a quick look: scikit-learn's digits, few draws
+    python -m tests.benchmarks.bench_power --images FOLDER --references 500 2000 --nulls 400 --draws 25
+
+The images are scikit-learn's digits or any folder of class folders. The network is trained on a part of them, which is
+then left out; or it is an ONNX file that the pipeline has exported, or a checkpoint of timm's. Everything that was
+embedded or tested is kept in the folder of ``--cache``; a run that was interrupted, or one with more draws, goes on
+there. It knows nothing of changes to the tests: delete ``verdicts`` after one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.model.inference import Classifier
+from pipeline.progress import track
+from tests.benchmarks.policy.kept import Kept
+from tests.benchmarks.power.embeddings import Embeddings
+from tests.benchmarks.power.images import digits, folder, foreign
+from tests.benchmarks.power.network import exported_checkpoint, trained_champion
+from tests.benchmarks.power.outcome import Outcome, Verdict
+from tests.benchmarks.power.peers import OWN, PEERS, judge
+from tests.benchmarks.power.shifts import SHIFTS, Shift
+from tests.benchmarks.power.trials import BURSTS, KINDS, NULL, PLAIN, Draw, variants
+
+CACHE = Path(".tidemark/benchmarks/power")
+
+
+def main() -> None:
+    """Test and print."""
+    options = _options()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    images = digits() if options.images == "digits" else folder(Path(options.images))
+    options.cache.mkdir(parents=True, exist_ok=True)
+    if options.network:
+        network = Classifier(options.network, 1)
+    elif options.checkpoint:
+        network = exported_checkpoint(options.checkpoint, options.architecture, options.size, options.cache)
+    else:
+        network, images = trained_champion(images, options.train, options.cache)
+    embeddings = Embeddings(images, network, options.cache)
+    strangers = Embeddings(foreign(images.load(0).shape[0]), network, options.cache)
+    for change, strength, frame in variants(SHIFTS, bursts=BURSTS in options.draws_of):
+        embeddings.of(change, strength, frame)
+    (options.cache / "verdicts").mkdir(exist_ok=True)
+    found = {}
+    for reference in options.references:
+        kept = Kept(options.cache / "verdicts" / f"{embeddings.name}-{reference}.jsonl")
+        tasks = list(_tasks(options))
+        with track(f"draws with {reference} in the reference", len(tasks)) as advance:
+            drawn: Draw | None = None
+            for kind, number, shift, tests in tasks:
+                if drawn is None or (drawn.kind, drawn.number) != (kind, number):
+                    drawn = Draw(embeddings, strangers, kind, reference, number)
+                for size in options.sizes:
+                    missing = [test for test in tests if (kind, shift.name, size, test, number) not in kept]
+                    if not missing:
+                        continue
+                    samples = drawn.samples(shift, size)
+                    for test in missing:
+                        kept.add((kind, shift.name, size, test, number), judge(test, samples))
+                advance(1)
+        found[reference] = _outcome(kept, tasks, options.sizes)
+        _print(f"{images.name}, {reference:,} in the reference", found[reference])
+    if options.picture:
+        from tests.benchmarks.power.picture import draw
+
+        draw(images.name, found, options.picture)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", default="digits", help="`digits`, or a folder of class folders")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--train", type=int, default=700, help="images to train a network on, which are then left out")
+    network.add_argument("--network", type=Path, help="an ONNX file that the pipeline exported")
+    network.add_argument("--checkpoint", type=Path, help="a state dict of a timm model as safetensors")
+    parser.add_argument("--architecture", default="mobilenetv2_100", help="of the checkpoint")
+    parser.add_argument("--size", type=int, default=96, help="pixels a side that the checkpoint's network is shown")
+    parser.add_argument("--references", type=int, nargs="+", default=[500], help="images in the reference")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 50, 200, 500], help="images of a batch")
+    parser.add_argument("--nulls", type=int, default=40, help="draws without a shift, for ours")
+    parser.add_argument("--draws", type=int, default=5, help="draws of each shift, for ours")
+    parser.add_argument("--peer-nulls", type=int, default=20, help="draws without a shift, for the peers")
+    parser.add_argument("--peer-draws", type=int, default=5, help="draws of each shift, for the peers")
+    parser.add_argument("--draws-of", nargs="+", choices=KINDS, default=[PLAIN], help="how samples without are drawn")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="whom to test as well")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="keeps embeddings and verdicts")
+    parser.add_argument("--picture", type=Path, help="where to draw what comes of it")
+    return parser.parse_args()
+
+
+def _tasks(options: argparse.Namespace) -> Iterator[tuple[str, int, Shift, tuple[str, ...]]]:
+    """Kind of draw, its number, shift and tests: what belongs to one draw together, and peers where they are asked."""
+    for number in range(max(options.nulls, options.draws, options.peer_nulls, options.peer_draws)):
+        for kind in options.draws_of:
+            own = OWN if number < options.nulls else ()
+            peers = tuple(options.peers) if number < options.peer_nulls and kind == PLAIN else ()
+            if own or peers:
+                yield kind, number, NULL, (*own, *peers)
+        own = OWN if number < options.draws else ()
+        peers = tuple(options.peers) if number < options.peer_draws else ()
+        if own or peers:
+            for shift in SHIFTS:
+                yield PLAIN, number, shift, (*own, *peers)
+
+
+def _outcome(kept: Kept, tasks: list[tuple[str, int, Shift, tuple[str, ...]]], sizes: list[int]) -> Outcome:
+    verdicts: dict[tuple[str, str, int, str], list[Verdict]] = {}
+    for kind, number, shift, tests in tasks:
+        for size in sizes:
+            for test in tests:
+                drift, cause = kept[kind, shift.name, size, test, number]
+                verdicts.setdefault((kind, shift.name, size, test), []).append((bool(drift), str(cause)))
+    return Outcome(verdicts, sizes)
+
+
+def _print(title: str, found: Outcome) -> None:
+    for kind in KINDS:
+        if (kind, NULL.name, found.sizes[0], OWN[0]) in found.verdicts:
+            print(f"\n{title}: false alarms in percent, samples drawn {kind}\n\n{found.false_alarms(kind)}")
+    if (PLAIN, SHIFTS[0].name, found.sizes[0], OWN[0]) in found.verdicts:
+        print(f"\n{title}: power\n\n{found.powers()}\n\n{found.apart()}\n\n{found.causes()}")
+        for size in found.sizes:
+            print(f"\n{found.by_shift(size)}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

@@ -1,0 +1,125 @@
+"""Draws of a reference and of batches from one set of images, with and without a shift; equal for every test."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+import drift
+from pipeline.images.changes import CHANGES
+from tests.benchmarks.power.embeddings import Embeddings
+from tests.benchmarks.power.peers import Samples
+from tests.benchmarks.power.shifts import NEAR_COPIES, REHEARSED_STRENGTH, Shift
+
+PLAIN, STRATIFIED, BURSTS = "plain", "stratified", "bursts"
+KINDS = (PLAIN, STRATIFIED, BURSTS)
+NULL = Shift("none", False)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Images of one sample, in the order in which they were drawn: ``index`` (k,) and ``frame`` (k,) of a burst."""
+
+    index: np.ndarray
+    frame: np.ndarray
+
+    def first(self, count: int) -> Rows:
+        """The sample that so many images make."""
+        return Rows(self.index[:count], self.frame[:count])
+
+
+class Draw:
+    """One reference and the images left for batches. Batches of one draw are nested: 20 of the 50 of the 100 …
+
+    plain       uniformly at random
+    stratified  every stretch of the images has the classes' shares in the set
+    bursts      images come with up to three near duplicates, whose groups are known
+    """
+
+    def __init__(self, embeddings: Embeddings, strangers: Embeddings, kind: str, reference: int, number: int) -> None:
+        self._embeddings, self._strangers = embeddings, strangers
+        self.kind, self.number = kind, number
+        rng = np.random.Generator(np.random.PCG64([number, reference, zlib.crc32(kind.encode())]))
+        classes = embeddings.images.classes
+        order = _stratified(classes, rng) if kind == STRATIFIED else rng.permutation(len(classes))
+        rows = _bursts(order, rng) if kind == BURSTS else Rows(order, np.zeros_like(order))
+        self._reference = rows.first(reference)
+        apart = ~np.isin(rows.index, self._reference.index)
+        self._rest = Rows(rows.index[apart], rows.frame[apart])
+        self._missing = rng.permutation(len(np.unique(classes)))
+        self._strange = rng.permutation(len(strangers.images))
+
+    def samples(self, shift: Shift, size: int) -> Samples:
+        """The reference, and a batch of so many images under a shift."""
+        rest = self._rest
+        if shift.classes_out:
+            kept = ~np.isin(self._embeddings.images.classes[rest.index], self._missing[: shift.classes_out])
+            rest = Rows(rest.index[kept], rest.frame[kept])
+        batch = rest.first(size)
+        if len(batch.index) < size:
+            raise SystemExit(f"{len(self._embeddings.images)} images are too few for batches of {size}")
+        current = self._embedded(batch)
+        changed = max(1, round(shift.share * size))
+        if shift.foreign:
+            current[:changed] = self._strangers.of()[self._strange[:changed]]
+        elif shift.change != "clean":
+            current[:changed] = self._embedded(batch.first(changed), shift.change, shift.strength)
+        bursts = self.kind == BURSTS
+        return Samples(
+            self._embedded(self._reference),
+            current,
+            self._reference.index if bursts else None,
+            batch.index if bursts else None,
+            lambda: self.rehearsal,
+            self.number,
+        )
+
+    @cached_property
+    def rehearsal(self) -> drift.Rehearsal:
+        """Every change at full strength, rehearsed on a part of the reference as at a promotion."""
+        groups = self._reference.index if self.kind == BURSTS else None
+        learnt = drift.rows_to_rehearse(len(self._reference.index), groups=groups, seed=self.number)
+        rows = Rows(self._reference.index[learnt], self._reference.frame[learnt])
+        changed = {name: self._embedded(rows, name, REHEARSED_STRENGTH) for name in CHANGES}
+        clean = self._embedded(self._reference)
+        return drift.rehearse(clean, changed, rows=learnt, groups=groups, seed=self.number)
+
+    def _embedded(self, rows: Rows, change: str = "clean", strength: float = 0.0) -> np.ndarray:
+        """(k, d) embeddings of some images under one change."""
+        found: np.ndarray | None = None
+        for frame in np.unique(rows.frame).tolist():
+            here = rows.frame == frame
+            values = self._embeddings.of(change, strength, frame)[rows.index[here]]
+            if found is None:
+                found = np.empty((len(here), values.shape[1]), dtype=np.float32)
+            found[here] = values
+        assert found is not None
+        return found
+
+
+def variants(shifts: Sequence[Shift], *, bursts: bool) -> list[tuple[str, float, int]]:
+    """Change, strength and frame of all embeddings that draws may ask for."""
+    rehearsed = [("clean", 0.0), *((name, REHEARSED_STRENGTH) for name in CHANGES)]
+    wanted = {(name, strength, frame) for name, strength in rehearsed for frame in range(1 + NEAR_COPIES * bursts)}
+    wanted |= {(shift.change, shift.strength, 0) for shift in shifts}
+    return sorted(wanted)
+
+
+def _stratified(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices in an order of which every stretch has all classes at their shares, to within one image of each."""
+    order = rng.permutation(len(classes))
+    place = np.empty(len(classes))
+    for name in np.unique(classes):
+        members = order[classes[order] == name]
+        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    return np.argsort(place, kind="stable")
+
+
+def _bursts(order: np.ndarray, rng: np.random.Generator) -> Rows:
+    """Each image with up to three more frames of itself, next to it."""
+    frames = rng.integers(1, 2 + NEAR_COPIES, size=len(order))
+    return Rows(np.repeat(order, frames), np.concatenate([np.arange(count) for count in frames]))
