@@ -84,6 +84,25 @@ def show_quarantine(result: dict[str, Any]) -> None:
         console.print(f"{len(result['objects'])} of {result['quarantined']} shown (--limit, --reason)", markup=False)
 
 
+def show_predictions(result: dict[str, Any]) -> None:
+    """The best classes of each image, one image a row, then the images that have none, with reasons."""
+    console = _stdout()
+    table = Table(box=SIMPLE)
+    for name in ("image", "prediction", "second", "third"):
+        table.add_column(name, overflow="fold")
+    for image in result["images"]:
+        if image["top"]:
+            best = [f"{printable(item['label'])} {item['probability']:.3f}" for item in image["top"]]
+            table.add_row(_text(printable(image["image"])), *(_text(cell) for cell in best))
+    if table.row_count:
+        console.print(table)
+    for image in result["images"]:
+        if image["error"] is not None:
+            console.print(f"{printable(image['image'])}: {image['error']}", markup=False, soft_wrap=True)
+    if not result["images"]:
+        console.print("no image is among what was named", markup=False)
+
+
 def show_stack(result: dict[str, Any]) -> None:
     """The four services, and how to log in."""
     table = Table(box=SIMPLE)

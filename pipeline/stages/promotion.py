@@ -58,8 +58,25 @@ def put_in_charge(
         retraining=retraining,
     )
     place.registry.set_alias(stream, CHAMPION, version.version)
+    place.catalog.note_champion(stream, version.version)
     place.catalog.complete_promotion(promotion)
     log.info("version %d is the champion of %s", version.version, stream)
+
+
+def note_champion(place: Workplace) -> ModelVersion | None:
+    """The champion, after the catalogue's note of it was brought in line with the registry's alias.
+
+    A kill between the alias and its note, or an alias that was moved in MLflow itself, is mended so.
+    """
+    stream = place.stream.name
+    champion = place.registry.champion(stream)
+    while True:
+        number = champion.version if champion else None
+        place.catalog.note_champion(stream, number)
+        # A promotion may have come between reading and noting: what is noted last must be true.
+        champion = place.registry.champion(stream)
+        if (champion.version if champion else None) == number:
+            return champion
 
 
 def rollback(place: Workplace, to: int | None = None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigurationError, IncompleteScore
 from pipeline.model.inference import Classifier
 from pipeline.records import Image, ModelVersion, Prediction
 from pipeline.stages.embeddings import Embedded, embed, kept_embeddings
+from pipeline.stages.promotion import note_champion
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 
@@ -28,7 +29,7 @@ def plan(place: Workplace, limit: int | None = None) -> dict[str, Any]:
     Without a champion there is nothing to plan, and no version; a young stream's catch-up run is no failure.
     """
     stream = place.stream
-    champion = place.registry.champion(stream.name)
+    champion = note_champion(place)
     if champion is None:
         log.info("stream %s has no champion yet: nothing to score", stream.name)
         return {"stage": "score", "stream": stream.name, "version": None, "images": 0, "shards": [], "up_to": 0}
@@ -166,6 +167,11 @@ def _predictions(classifier: Classifier, embedded: Embedded, top_k: int) -> list
 
 
 def _prediction(classifier: Classifier, image_id: int, row: Any, top_k: int) -> Prediction:
-    order = np.argsort(-row, kind="stable")[:top_k]
-    best = tuple((classifier.classes[int(i)], round(float(row[int(i)]), 6)) for i in order)
+    best = best_classes(classifier.classes, row, top_k)
     return Prediction(image_id=image_id, label=best[0][0], confidence=best[0][1], top_k=best)
+
+
+def best_classes(classes: Sequence[str], probabilities: Any, count: int) -> tuple[tuple[str, float], ...]:
+    """The most probable classes, the first one most: (classes,) → at most `count` of (class, probability)."""
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return tuple((classes[int(i)], round(float(probabilities[int(i)]), 6)) for i in order)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from datetime import datetime
 from typing import Any
 
 from pipeline.records import Completeness, Image, Prediction
@@ -62,3 +63,30 @@ class Scoring(Statements):
     def predictions_of_batch(self, stream: str, version: int, batch: int) -> list[dict[str, Any]]:
         """Image id, true label, split and predicted label (None where there is none) of a batch's images."""
         return self._all("score", "predictions_of_batch", stream=stream, version=version, batch=batch)
+
+    # -- what people read
+
+    def note_champion(self, stream: str, version: int | None) -> None:
+        """Repeat the registry's alias for the view ``current_prediction``; None where there is no champion."""
+        if version is None:
+            self._run_sql("score", "note_no_champion", stream=stream)
+        else:
+            self._run_sql("score", "note_champion", stream=stream, version=version)
+
+    def has_predictions(self, stream: str, version: int) -> bool:
+        """Whether a version has predicted any image of a stream."""
+        return bool(self._one("export", "has_predictions", stream=stream, version=version)["found"])
+
+    def export_predictions(
+        self, stream: str, version: int, since: datetime | None, block: int
+    ) -> Generator[list[tuple[Any, ...]], None, None]:
+        """A version's predictions for live images by id, in blocks of rows with the columns of ``current_prediction``.
+
+        They come from one snapshot, through a cursor on the server: memory holds one block. The transaction ends with
+        the iterator, so close it where it is not read to its end.
+        """
+        with self.transaction(), self._connection.cursor("export") as cursor:
+            self._run_sql("export", "expect_every_row")
+            cursor.execute(queries("export")["predictions"], {"stream": stream, "version": version, "since": since})
+            while rows := cursor.fetchmany(block):
+                yield rows

@@ -74,3 +74,12 @@ from tidemark.image i
 left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
 where i.stream = %(stream)s and i.batch_id = %(batch)s
 order by i.id;
+
+-- name: note_champion
+insert into tidemark.champion as c (stream, model_version)
+values (%(stream)s, %(version)s)
+on conflict (stream) do update set model_version = excluded.model_version, noted_at = now()
+where c.model_version <> excluded.model_version;
+
+-- name: note_no_champion
+delete from tidemark.champion where stream = %(stream)s;
