@@ -14,11 +14,12 @@ from tests.benchmarks.policy.peers import PEERS
 from tests.benchmarks.policy.play import LONGEST, NIGHTS, REFERENCE, Task, first_alarm
 
 DEFAULT, UNREHEARSED = "default", "default, nothing rehearsed"
+BARE = "`cooldown: 0`, `min_effect: 0.5`"  # nothing but the level
 
 POLICIES = {
     DEFAULT: drift.Policy(),
     "`cooldown: 0`": drift.Policy(cooldown=0),
-    "`cooldown: 0`, `min_effect: 0.5`": drift.Policy(cooldown=0, min_effect=0.5),
+    BARE: drift.Policy(cooldown=0, min_effect=0.5),
     "`min_effect: 0.6`": drift.Policy(min_effect=0.6),
     "`consecutive: 2 of 3`": drift.Policy(consecutive=(2, 3)),
     "`consecutive: 3 of 5`": drift.Policy(consecutive=(3, 5)),
@@ -64,6 +65,10 @@ class Outcome:
             none = "" if alone else f"{np.mean(np.array(counts) == 0):.0%}"
             most = "" if alone else f"{max(counts):.0f}"
             lines.append(f"| {name} | {mean:.2f} ± {error:.2f} | {none} | {most} | {len(counts)} |")
+        less = [own - bare for own, bare in zip(self.alarms[DEFAULT], self.alarms[BARE], strict=True)]
+        if less:
+            mean, error = mean_and_error(less)
+            lines += ["", f"Default less what the level alone brings, year by year: {mean:.3f} ± {error:.3f}."]
         names = list(next(iter(self.delays.values()), ()))
         lines += ["", "| drift | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
         for onset, found in self.delays.items():
