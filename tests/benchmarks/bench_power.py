@@ -29,6 +29,7 @@ from tests.benchmarks.power.shifts import SHIFTS, Shift
 from tests.benchmarks.power.trials import BURSTS, KINDS, NULL, PLAIN, Draw, variants
 
 CACHE = Path(".tidemark/benchmarks/power")
+SPREAD = 7  # between the draws of one shift that peers are asked for
 
 
 def main() -> None:
@@ -90,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peer-draws", type=int, default=5, help="draws of each shift, for the peers")
     parser.add_argument("--draws-of", nargs="+", choices=KINDS, default=[PLAIN], help="how samples without are drawn")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="whom to test as well")
+    parser.add_argument("--only-peers", action="store_true", help="leave our own tests for another run")
     parser.add_argument("--cache", type=Path, default=CACHE, help="keeps embeddings and verdicts")
     parser.add_argument("--picture", type=Path, help="where to draw what comes of it")
     return parser.parse_args()
@@ -99,14 +101,16 @@ def _tasks(options: argparse.Namespace) -> Iterator[tuple[str, int, Shift, tuple
     """Kind of draw, its number, shift and tests: what belongs to one draw together, and peers where they are asked."""
     for number in range(max(options.nulls, options.draws, options.peer_nulls, options.peer_draws)):
         for kind in options.draws_of:
-            own = OWN if number < options.nulls else ()
+            own = OWN if number < options.nulls and not options.only_peers else ()
             peers = tuple(options.peers) if number < options.peer_nulls and kind == PLAIN else ()
             if own or peers:
                 yield kind, number, NULL, (*own, *peers)
-        own = OWN if number < options.draws else ()
-        peers = tuple(options.peers) if number < options.peer_draws else ()
-        if own or peers:
-            for shift in SHIFTS:
+        for place, shift in enumerate(SHIFTS):
+            own = OWN if number < options.draws and not options.only_peers else ()
+            # Few draws of the slow ones: each shift has others, or one odd draw would tell on all shifts.
+            asked = {(place + SPREAD * turn) % max(options.draws, 1) for turn in range(options.peer_draws)}
+            peers = tuple(options.peers) if number in asked else ()
+            if own or peers:
                 yield PLAIN, number, shift, (*own, *peers)
 
 
