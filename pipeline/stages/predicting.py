@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigurationError, ImageRejected, ObjectMissing
 from pipeline.images.decode import decode
 from pipeline.images.preprocess import Preprocessing
-from pipeline.images.signatures import container_of
 from pipeline.images.workshop import Workshop
 from pipeline.model.inference import Classifier
 from pipeline.model.processors import resolve_threads
@@ -137,8 +136,7 @@ def _look(
     """Read, examine, decode and preprocess, as ingest and scoring do."""
     try:
         data = source.read()
-        container = container_of(data)
-        if not source.promises_image and (container is None or not container.allowed):
+        if data is None:
             return Seen(source)
         workshop.examine(data)  # a file that costs too much, or crashes a decoder, goes no further
         with turn:

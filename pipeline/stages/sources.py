@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import ImageRejected
+from pipeline.images.signatures import container_of
 from pipeline.storage.objects import ObjectStore
 
 SCHEME = "s3://"
+HEAD = 4096  # bytes that tell what a file is
 # Names that promise an image. One that cannot be read is worth a word even where nobody named it by itself.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif",
             ".avif", ".jp2", ".jxl")  # fmt: skip
@@ -21,14 +23,9 @@ class Source:
     """One image to be, or the reason why there is none under the name that was given."""
 
     name: str  # as given, or the folder's as given and what lies below it
-    read: Callable[[], bytes] = field(repr=False)
+    # None where it was found in a folder and neither is an image nor has the name of one.
+    read: Callable[[], bytes | None] = field(repr=False)
     path: Path | None = None  # None for a key
-    walked: bool = False  # found below a folder or prefix, not named by itself
-
-    @property
-    def promises_image(self) -> bool:
-        """Whether it must be an image: somebody named it, or its name says so."""
-        return not self.walked or self.name.lower().endswith(SUFFIXES)
 
 
 def sources(names: Iterable[str], store: Callable[[], ObjectStore], max_bytes: int) -> Iterator[Source]:
@@ -56,7 +53,7 @@ def sources(names: Iterable[str], store: Callable[[], ObjectStore], max_bytes: i
 
 
 def _of_disk(path: Path, max_bytes: int) -> Iterator[Source]:
-    if not path.is_dir():
+    if not _is_folder(path):
         yield Source(str(path), lambda: _content(path, max_bytes), path)
         return
     empty = True
@@ -68,7 +65,7 @@ def _of_disk(path: Path, max_bytes: int) -> Iterator[Source]:
 
 
 def _walked(file: Path, max_bytes: int) -> Source:
-    return Source(str(file), lambda: _content(file, max_bytes), file, walked=True)
+    return Source(str(file), lambda: _content(file, max_bytes, sought=True), file)
 
 
 def _walk(folder: Path) -> Iterator[Path | Source]:
@@ -79,8 +76,7 @@ def _walk(folder: Path) -> Iterator[Path | Source]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             file = Path(here) / name
-            inside = not file.is_symlink() or file.resolve().is_relative_to(root)
-            if not name.startswith(".") and inside and file.is_file():
+            if not name.startswith(".") and _belongs(file, root):
                 yield file
         while failures:
             yield _unopened(failures.pop())
@@ -88,17 +84,34 @@ def _walk(folder: Path) -> Iterator[Path | Source]:
         yield _unopened(failures.pop())
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, a folder that may not be entered: reading it says so
+        return False
+
+
+def _belongs(file: Path, root: Path) -> bool:
+    try:
+        return file.is_file() and (not file.is_symlink() or file.resolve().is_relative_to(root))
+    except OSError:  # as above
+        return True
+
+
 def _unopened(error: OSError) -> Source:
     return _broken(os.fsdecode(error.filename), "unreadable", f"the folder cannot be opened ({error.strerror})")
 
 
-def _content(path: Path, max_bytes: int) -> bytes:
+def _content(path: Path, max_bytes: int, *, sought: bool = False) -> bytes | None:
     if not path.exists():
         raise ImageRejected("missing", "there is no such file")
     if not path.is_file():  # a pipe would keep us waiting for ever
         raise ImageRejected("no_file", "it is neither a file nor a folder")
     with path.open("rb") as file:
-        data = file.read(max_bytes + 1)
+        data = file.read(HEAD)
+        if sought and not _promises_image(path.name, data):
+            return None
+        data += file.read(max_bytes + 1 - len(data))
     if len(data) > max_bytes:
         raise ImageRejected("too_large", f"larger than {max_bytes} bytes (ingest.max_bytes)")
     return data
@@ -121,11 +134,26 @@ def _of_bucket(name: str, store: ObjectStore, max_bytes: int) -> Iterator[Source
 
 
 def _listed(store: ObjectStore, bucket: str, key: str, max_bytes: int) -> Source:
-    return Source(f"{SCHEME}{bucket}/{key}", lambda: store.get_image(key, max_bytes), walked=True)
+    def read() -> bytes | None:
+        try:
+            data = store.get_image(key, max_bytes)
+        except ImageRejected as rejection:
+            if rejection.code == "too_large" and not _promises_image(key, b""):
+                return None  # nothing of it was read: a video, or an archive
+            raise
+        return data if _promises_image(key, data) else None
+
+    return Source(f"{SCHEME}{bucket}/{key}", read)
+
+
+def _promises_image(name: str, data: bytes) -> bool:
+    """Whether a file calls itself an image, or begins like one that may be let in."""
+    container = container_of(data)
+    return name.lower().endswith(SUFFIXES) or (container is not None and container.allowed)
 
 
 def _broken(name: str, code: str, sentence: str) -> Source:
-    def read() -> bytes:
+    def read() -> bytes | None:
         raise ImageRejected(code, sentence)
 
     return Source(name, read)

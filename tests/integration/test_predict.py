@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,10 @@ from pipeline.stages.workplace import workplace
 from pipeline.storage.objects import ObjectStore
 from pipeline.storage.registry import CHAMPION, Registry
 from tests.embedded import Servers
-from tests.hostile import accepted, refused
+from tests.hostile import accepted, costly_jpeg, refused
 from tests.integration.colours import picture, put_in_registry
+from tests.integration.commands import tidemark
 
-ROOT = Path(__file__).parents[2]
 NAME, BUCKET = "spots", "images-spots"
 
 
@@ -43,29 +41,6 @@ def bare(servers: Servers, mlflow_server: str, tmp_path_factory: pytest.TempPath
     put_in_registry(settings, NAME, folder)
     yield settings
     Registry.from_settings(settings).forget(NAME)
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """What a person would set to use these servers."""
-    assert settings.s3_access_key is not None
-    assert settings.s3_secret_key is not None
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("TIDEMARK_", "MLFLOW_"))}
-    return env | {
-        "TIDEMARK_HOME": str(settings.home),
-        "TIDEMARK_STREAMS": str(settings.streams),
-        "TIDEMARK_S3_ENDPOINT": str(settings.s3_endpoint),
-        "TIDEMARK_S3_ACCESS_KEY": settings.s3_access_key.get_secret_value(),
-        "TIDEMARK_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
-        "TIDEMARK_IMAGE_BUCKET": settings.image_bucket,
-        "TIDEMARK_ARTIFACT_BUCKET": settings.artifact_bucket,
-        "MLFLOW_TRACKING_URI": str(settings.mlflow_tracking_uri),
-    }
-
-
-def tidemark(settings: Settings, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *args], cwd=ROOT, env=environment(settings), capture_output=True, text=True
-    )
 
 
 def by_name(result: dict[str, Any]) -> dict[str, Any]:
@@ -135,13 +110,9 @@ def test_what_is_named_is_found_or_has_its_line(bare: Settings, tmp_path: Path) 
     (folder / "nowhere.png").symlink_to("nothing")
     (folder / "round").symlink_to(folder, target_is_directory=True)
     os.mkfifo(tmp_path / "pipe.png")
-    large = bare.model_copy(update={"streams": tmp_path})
-    (tmp_path / f"{NAME}.yaml").write_text("ingest: {max_bytes: 1000}\n")
-    (tmp_path / "large.png").write_bytes(picture("red") + bytes(1000))
-    assert by_name(predict(large, NAME, [str(tmp_path / "large.png")])) == {"large.png": "too_large"}
-
     names = [str(folder), str(folder / "b.png"), str(outside), str(tmp_path / "pipe.png"), str(tmp_path / "no.png")]
     names += [str(tmp_path / "empty"), f"s3://{BUCKET}/{NAME}/no.png", f"s3://{BUCKET}/no/", "s3://other/a.png"]
+    names += ["n" * 300 + ".png", f"s3://{BUCKET}/{'n' * 1100}.png"]
     result = predict(bare, NAME, names)
     assert [(Path(item["image"]).name, item["code"]) for item in result["images"]] == [
         ("a.png", None),
@@ -154,8 +125,29 @@ def test_what_is_named_is_found_or_has_its_line(bare: Settings, tmp_path: Path) 
         ("no.png", "missing"),
         ("no", "empty_folder"),
         ("a.png", "other_bucket"),
+        ("n" * 300 + ".png", "unreadable"),
+        ("n" * 1100 + ".png", "missing"),
     ]
-    assert (result["predicted"], result["failed"]) == (4, 6)
+    assert (result["predicted"], result["failed"]) == (4, 8)
+
+
+def test_the_streams_limits_hold(bare: Settings, tmp_path: Path) -> None:
+    strict = bare.model_copy(update={"streams": tmp_path})
+    (tmp_path / f"{NAME}.yaml").write_text("ingest: {max_bytes: 2000000, max_seconds: 1}\n")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "costly.jpg").write_bytes(costly_jpeg())
+    (folder / "fine.png").write_bytes(picture("red"))
+    (folder / "large.png").write_bytes(picture("red") + bytes(2_000_000))
+    (folder / "film.mp4").write_bytes(bytes(4) + b"ftypisom" + bytes(2_000_000))  # no image, so it is no failure
+    result = predict(strict, NAME, [str(folder)])
+    assert by_name(result) == {"costly.jpg": "too_costly", "fine.png": "red", "large.png": "too_large"}
+    assert result["left_out"] == 1
+    store = ObjectStore.from_settings(bare)
+    for name in ("large.png", "film.mp4", "fine.png"):
+        store.put_image(f"{NAME}/limits/{name}", (folder / name).read_bytes(), "image/png")
+    kept = predict(strict, NAME, [f"s3://{BUCKET}/{NAME}/limits/"])
+    assert (by_name(kept), kept["left_out"]) == ({"fine.png": "red", "large.png": "too_large"}, 1)
 
 
 def test_a_file_beside_each_image_and_nobody_elses_is_touched(bare: Settings, tmp_path: Path) -> None:

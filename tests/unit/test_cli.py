@@ -43,6 +43,9 @@ def bare(tmp_path: Path) -> dict[str, str]:
         (("push", "coins", "/nowhere"), "/nowhere is not a folder"),
         (("models", "coins"), "tidemark up"),
         (("report", "coins"), "tidemark up"),
+        (("export", "coins", "coins.csv"), "tidemark up"),
+        (("predict", "coins", "coin.jpg"), "tidemark up"),
+        (("predict", "coins", "s3://images/coin.jpg", "--out"), "take --json"),
     ],
 )
 def test_wrong_configuration_is_one_line_and_status_2(bare: dict[str, str], args: tuple[str, ...], says: str) -> None:
@@ -71,7 +74,8 @@ def test_unknown_options_and_commands_are_status_2() -> None:
 def test_help_names_every_command_of_the_contract() -> None:
     done = tidemark("--help")
     for command in (
-        "up", "down", "status", "demo", "push", "ingest", "check", "retrain", "score", "models", "rollback", "report"
+        "up", "down", "status", "demo", "push", "ingest", "check", "retrain", "score", "models", "rollback", "report",
+        "export", "predict",
     ):  # fmt: skip
         assert f"\n  {command} " in done.stdout
 
