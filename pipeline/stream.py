@@ -162,6 +162,10 @@ class GatePolicy(_Part):
         0.03, description="Largest loss of accuracy on the older holdout."
     )
     min_holdout: Count = Field(20, description="Fewer holdout images cannot decide anything.")
+    max_slice_regression: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="Largest loss of accuracy on a class, folder or batch of the holdout."
+    )
+    min_support: Count = Field(30, description="A class, folder or batch of fewer holdout images is not judged alone.")
 
 
 class ScorePolicy(_Part):

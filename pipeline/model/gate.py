@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.model.evaluate import Evaluation
+from pipeline.model.slices import Slice
+from pipeline.naming import printable
 from pipeline.stream import GatePolicy
 
 TOLERANCE = 1e-9  # differences of accuracies such as 0.95 - 0.92 are not exact
@@ -41,6 +44,7 @@ class GateDecision:
         gain: Accuracy won on the holdout that decided; None where nothing could be compared.
         p_value: McNemar's exact test (two-sided) on that holdout.
         regression: Accuracy lost on the older holdout; negative where it rose.
+        slices: The parts of the holdout that were large enough to be looked at one by one, the worst first.
     """
 
     promote: bool
@@ -48,6 +52,7 @@ class GateDecision:
     gain: float | None = None
     p_value: float | None = None
     regression: float | None = None
+    slices: tuple[Slice, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The decision as JSON values."""
@@ -57,15 +62,19 @@ class GateDecision:
             "gain": self.gain,
             "p_value": self.p_value,
             "regression": self.regression,
+            "slices": [item.to_dict() for item in self.slices],
         }
 
 
-def judge(policy: GatePolicy, *, challenger: Evaluations, champion: Evaluations | None) -> GateDecision:
+def judge(
+    policy: GatePolicy, *, challenger: Evaluations, champion: Evaluations | None, slices: Sequence[Slice] = ()
+) -> GateDecision:
     """Decide between two models that answered the same images; without a champion, between a model and none.
 
     The challenger must win on the new holdout by ``min_gain`` at least and significantly, and may not lose more than
-    ``max_regression`` on the older one. Where no new holdout exists (a retraining by hand), the older one decides by
-    the same rule. A tie keeps the champion.
+    ``max_regression`` on the older one, nor more than ``max_slice_regression`` on any part of the whole holdout that
+    has ``min_support`` images. Where no new holdout exists (a retraining by hand), the older one decides by the same
+    rule. A tie keeps the champion.
 
     Raises:
         ValueError: The evaluations are not of the same images.
@@ -109,12 +118,17 @@ def judge(policy: GatePolicy, *, challenger: Evaluations, champion: Evaluations 
         regression, sentence = _regression(policy, challenger.old, champion.old)
         over = regression is None or regression > policy.max_regression + TOLERANCE
         (objections if over else support).append(sentence)
+    looked_at = tuple(sorted((s for s in slices if s.images >= policy.min_support), key=lambda s: -s.loss))
+    if looked_at:
+        ruined = [item for item in looked_at if item.loss > policy.max_slice_regression + TOLERANCE]
+        (objections if ruined else support).append(_slices(policy, looked_at, ruined))
     return GateDecision(
         promote=not objections,
         reasons=tuple(objections or support),
         gain=gain,
         p_value=p_value,
         regression=regression,
+        slices=looked_at,
     )
 
 
@@ -163,6 +177,20 @@ def _regression(policy: GatePolicy, ours: Evaluation | None, theirs: Evaluation 
     if regression > policy.max_regression + TOLERANCE:
         return regression, f"forgetful: {figures}, {regression:.3f} lost and {policy.max_regression:.3f} allowed"
     return regression, f"nothing forgotten: {figures}, a loss of {policy.max_regression:.3f} is allowed"
+
+
+def _slices(policy: GatePolicy, looked_at: Sequence[Slice], ruined: Sequence[Slice]) -> str:
+    allowed = f"{policy.max_slice_regression:.3f} allowed"
+    if not ruined:
+        worst = _lost(looked_at[0])
+        return f"none of {len(looked_at)} classes, folders and batches ruined: the worst is {worst}, {allowed}"
+    more = f" and {len(ruined) - 3} more" if len(ruined) > 3 else ""
+    return f"ruinous for a part: {'; '.join(_lost(item) for item in ruined[:3])}{more}; {allowed}"
+
+
+def _lost(item: Slice) -> str:
+    right = f"{item.ours} of {_images(item.images)} right against the champion's {item.theirs}"
+    return f"{printable(item.name)}, {right}, {max(item.loss, 0):.3f} lost"
 
 
 def _discordant(ours: Evaluation, theirs: Evaluation) -> tuple[int, int]:

@@ -12,9 +12,23 @@ from numpy.typing import NDArray
 from pipeline.model.evaluate import Evaluation, evaluate
 from pipeline.model.gate import Evaluations
 from pipeline.model.inference import Classifier, Outputs
+from pipeline.model.slices import Slice, cut
 from pipeline.records import Image, ModelVersion
 from pipeline.stages.training_data import Pixels, read_pixels
 from pipeline.stages.workplace import Workplace
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What the gate decides on.
+
+    Attributes:
+        evaluations: Of each version, by who it is.
+        slices: Challenger and champion on each part of the holdout; none where there are not both.
+    """
+
+    evaluations: dict[str, Evaluations]
+    slices: tuple[Slice, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +50,37 @@ def evaluate_on_holdout(
     classes: tuple[str, ...],
     new_since: int,
     folder: Path,
-) -> dict[str, Evaluations]:
+) -> Judged:
     """Evaluate the ONNX files of some versions, images of batches above `new_since` apart from older ones.
 
     All are judged on the same images, also where one of them could not be read every time.
     """
     answers = {who: _answers(place, version, holdout, classes, folder / who) for who, version in versions.items()}
     common = list(set.intersection(*(set(item.data.image_ids.tolist()) for item in answers.values())))
-    judged = {}
+    judged: dict[str, Evaluations] = {}
+    order: list[int] = []
+    correct: dict[str, NDArray[np.bool_]] = {}
     for who, item in answers.items():
         shared = np.isin(item.data.image_ids, common)
         new = item.data.batch_ids > new_since
         judged[who] = Evaluations(new=item.evaluate(shared & new, classes), old=item.evaluate(shared & ~new, classes))
-    return judged
+        order = item.data.image_ids[shared].tolist()
+        correct[who] = item.probabilities[shared].argmax(axis=1) == item.data.labels[shared]
+    slices: tuple[Slice, ...] = ()
+    if {"challenger", "champion"} <= set(versions):
+        slices = cut(_parts(holdout, order), correct["challenger"], correct["champion"])
+    return Judged(judged, slices)
+
+
+def _parts(holdout: tuple[Image, ...], ids: list[int]) -> dict[str, list[str | None]]:
+    """What each of some images is: its class, its folder in the store, its batch."""
+    known = {image.id: image for image in holdout}
+    images = [known[image_id] for image_id in ids]
+    return {
+        "class": [image.label for image in images],
+        "folder": [image.key.rpartition("/")[0] or None for image in images],
+        "batch": [str(image.batch_id) for image in images],
+    }
 
 
 def _answers(

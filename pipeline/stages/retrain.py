@@ -282,12 +282,18 @@ def _evaluate(place: Workplace, task: Task, challenger: ModelVersion, retraining
     versions = {"challenger": challenger} | ({"champion": task.champion} if task.champion else {})
     holdout = task.snapshot.split("holdout")
     judged = evaluate_on_holdout(place, versions, holdout, task.classes, task.new_since, folder)
-    gate = judge(place.stream.gate, challenger=judged["challenger"], champion=judged.get("champion"))
-    evaluation = {who: judged[who].to_dict() if who in judged else None for who in ("challenger", "champion")}
+    found = judged.evaluations
+    gate = judge(
+        place.stream.gate,
+        challenger=found["challenger"],
+        champion=found.get("champion"),
+        slices=judged.slices,
+    )
+    evaluation = {who: found[who].to_dict() if who in found else None for who in ("challenger", "champion")}
     place.catalog.trace_retraining(retraining, evaluation=evaluation, gate=gate.to_dict())
     metrics: dict[str, float] = {}
-    for who, found in judged.items():
-        for part, result in (("new", found.new), ("old", found.old)):
+    for who, parts in found.items():
+        for part, result in (("new", parts.new), ("old", parts.old)):
             if result is not None:
                 metrics |= {f"{who}_{part}_accuracy": result.accuracy, f"{who}_{part}_images": result.count}
                 log.info("%s on the %s holdout: accuracy %.3f of %d", who, part, result.accuracy, result.count)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.model.evaluate import Evaluation, evaluate
+from pipeline.model.gate import Evaluations, GateDecision, judge
+from pipeline.model.slices import Slice, cut
+from pipeline.stream import GatePolicy
+
+CLASSES = ("daisy", "rose", "tulip")
+EACH = 60
+
+
+def answers(right: tuple[int, int, int]) -> np.ndarray:
+    """Which of 60 images of each of three classes are answered right."""
+    return np.concatenate([np.arange(EACH) < count for count in right])
+
+
+def evaluation(correct: np.ndarray) -> Evaluation:
+    labels = np.repeat(np.arange(3), EACH)
+    given = np.where(correct, labels, (labels + 1) % 3)
+    return evaluate(np.eye(3)[given], labels, CLASSES)
+
+
+def decide(challenger: tuple[int, int, int], champion: tuple[int, int, int], **policy: float) -> GateDecision:
+    ours, theirs = answers(challenger), answers(champion)
+    return judge(
+        GatePolicy(**policy),
+        challenger=Evaluations(new=evaluation(ours), old=evaluation(answers((60, 60, 60)))),
+        champion=Evaluations(new=evaluation(theirs), old=evaluation(answers((60, 60, 60)))),
+        slices=cut({"class": [name for name in CLASSES for _ in range(EACH)]}, ours, theirs),
+    )
+
+
+def test_better_on_the_whole_but_ruinous_for_one_class_stays_out() -> None:
+    decision = decide((60, 60, 20), (20, 20, 50))
+    assert decision.gain is not None
+    assert decision.gain > 0.2
+    assert not decision.promote
+    assert decision.reasons == (
+        "ruinous for a part: class 'tulip', 20 of 60 images right against the champion's 50, 0.500 lost; 0.100 allowed",
+    )
+    assert decision.slices[0] == Slice(name="class 'tulip'", images=60, ours=20, theirs=50)
+    assert decision.to_dict()["slices"][0]["challenger"] == 20
+
+
+def test_better_everywhere_takes_over_and_names_the_worst_part() -> None:
+    decision = decide((60, 60, 48), (20, 20, 50))
+    assert decision.promote
+    assert "none of 3 classes, folders and batches ruined: the worst is class 'tulip'" in decision.reasons[-1]
+
+
+def test_exactly_what_is_allowed_may_be_lost() -> None:
+    assert decide((60, 60, 44), (20, 20, 50)).promote  # 6 of 60
+    assert not decide((60, 60, 43), (20, 20, 50)).promote
+    assert decide((60, 60, 43), (20, 20, 50), max_slice_regression=0.12).promote
+
+
+def test_a_part_of_few_images_is_not_judged_alone() -> None:
+    decision = decide((60, 60, 20), (20, 20, 50), min_support=EACH + 1)
+    assert decision.promote
+    assert decision.slices == ()
+
+
+def test_a_first_model_has_nothing_to_ruin() -> None:
+    decision = judge(
+        GatePolicy(), challenger=Evaluations(new=None, old=evaluation(answers((60, 60, 60)))), champion=None
+    )
+    assert decision.promote
+    assert decision.slices == ()
+
+
+def test_folders_named_after_classes_are_no_second_slice() -> None:
+    right = np.array([True, False, True, True])
+    parts = {"class": ["a", "a", "b", "b"], "folder": ["x/a", "x/a", "x/b", "x/b"], "batch": ["1", "2", "2", "2"]}
+    assert [item.name for item in cut(parts, right, right)] == ["class 'a'", "class 'b'", "batch 1", "batch 2"]
+
+
+def test_a_part_that_holds_everything_or_nothing_is_no_slice() -> None:
+    right = np.array([True, False])
+    assert cut({"batch": ["7", "7"], "folder": [None, None]}, right, right) == ()
+    assert [item.images for item in cut({"folder": [None, "a"]}, right, ~right)] == [1]
+    assert cut({"class": []}, right[:0], right[:0]) == ()
+
+
+def test_counts_are_those_of_the_part() -> None:
+    ours, theirs = np.array([True, True, False, False]), np.array([True, False, True, True])
+    (first, second) = cut({"class": ["a", "b", "a", "b"]}, ours, theirs)
+    assert (first.images, first.ours, first.theirs, first.loss) == (2, 1, 2, 0.5)
+    assert (second.images, second.ours, second.theirs, second.loss) == (2, 1, 1, 0.0)
+
+
+def test_answers_of_other_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 values of class"):
+        cut({"class": ["a", "b"]}, np.ones(3, dtype=bool), np.ones(3, dtype=bool))
+
+
+def test_thousands_of_folders_are_cut_in_a_moment() -> None:
+    count = 50_000
+    right = np.arange(count) % 3 > 0
+    slices = cut({"folder": [str(number // 5) for number in range(count)]}, right, right)
+    assert len(slices) == count // 5
+    assert sum(item.images for item in slices) == count
