@@ -31,6 +31,7 @@ from pipeline.storage.objects import ObjectStore
 from pipeline.storage.registry import CHAMPION
 from tests.embedded import Servers
 from tests.integration.catalogued import enter
+from tests.integration.commands import tidemark
 from tests.integration.scans import STREAM, scans, upload
 
 NAME = "read"
@@ -145,6 +146,22 @@ def test_a_scoring_run_mends_the_note_of_the_champion(scored: Workplace, second:
     assert asked(scored, "select 1 as one from tidemark.champion") == []
 
 
+def test_a_promotion_while_a_scoring_run_begins_is_not_undone(
+    scored: Workplace, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = scored.catalog.note_champion
+
+    def overtaken(stream: str, version: int | None) -> None:
+        if version == 1:  # between the run's reading of the alias and its note, a promotion takes place
+            scored.registry.set_alias(NAME, CHAMPION, second)
+            note(stream, second)
+        note(stream, version)
+
+    monkeypatch.setattr(scored.catalog, "note_champion", overtaken)
+    assert plan(scored)["version"] == second
+    assert asked(scored, "select model_version from tidemark.champion") == [{"model_version": second}]
+
+
 def test_the_migration_takes_the_champion_from_the_history(database_url: str) -> None:
     with psycopg2.connect(database_url) as opened, opened.cursor() as cursor:
         cursor.execute(
@@ -242,6 +259,17 @@ def test_an_export_that_breaks_off_leaves_the_older_file(
         assert (tmp_path / name).read_text() == "kept"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old.csv", "old.parquet"]
     assert export(scored, tmp_path / "old.csv")["rows"] == 270  # in several blocks; the connection still serves
+
+
+def test_the_command_writes_the_file_and_says_so(scored: Workplace, tmp_path: Path) -> None:
+    done = tidemark(scored.settings, "export", NAME, str(tmp_path / "all.csv"), "--model", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["rows"], result["model"], result["file"]) == (270, 1, str(tmp_path / "all.csv"))
+    wrong = tidemark(scored.settings, "export", NAME, str(tmp_path / "all.txt"))
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("error: ")
+    assert wrong.stderr.count("\n") == 1
 
 
 def test_the_documented_query_traces_a_prediction_to_its_origin(scored: Workplace) -> None:
