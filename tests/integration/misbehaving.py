@@ -102,6 +102,14 @@ class Proxy:
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
 
+    def served_by_now(self, least: int) -> list[tuple[str, str]]:
+        """What was served, once it is so many requests: an answer is noted a moment after its last byte has gone out."""
+        deadline = time.monotonic() + 10
+        while len(self.served) < least and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with self.lock:
+            return list(self.served)
+
 
 @contextmanager
 def misbehaving(endpoint: str, plan: Plan) -> Iterator[Proxy]:

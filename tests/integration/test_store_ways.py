@@ -153,10 +153,10 @@ def test_a_proxy_of_the_environment_is_used(
         through = ObjectStore.from_settings(settings)
         assert through.get_image("a b.png", 10) == b"hello"
         assert [item.key for item in through.list_images("a")] == ["a b.png"]
-        assert len(proxy.served) == 2
+        assert len(proxy.served_by_now(2)) == 2
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         assert ObjectStore.from_settings(settings).get_image("a b.png", 10) == b"hello"
-        assert len(proxy.served) == 2
+        assert len(proxy.served_by_now(2)) == 2
 
 
 def test_connections_are_kept_and_what_the_server_closed_is_not_used_again() -> None:
