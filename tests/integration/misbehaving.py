@@ -103,7 +103,7 @@ class Proxy:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def served_by_now(self, least: int) -> list[tuple[str, str]]:
-        """What was served, once it is so many requests: an answer is noted a moment after its last byte has gone out."""
+        """What was served, once it is so many requests: each is noted a moment after its last byte has gone out."""
         deadline = time.monotonic() + 10
         while len(self.served) < least and time.monotonic() < deadline:
             time.sleep(0.01)
