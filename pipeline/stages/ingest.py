@@ -161,7 +161,9 @@ def _take_in(place: Workplace, batch: int, new: int, limit: int | None) -> None:
         track("taking in", new) as advance,
         Workshop(limits_of(policy), resolve_threads(policy.processes), policy.max_seconds) as workshop,
     ):
-        for intake in overlapped(lambda item: examine(place, workshop, item), found, policy.workers, AHEAD):
+        for intake in overlapped(
+            lambda item: examine(place, workshop, item), found, policy.workers, AHEAD, size=lambda item: item.bytes
+        ):
             advance(1)
             if isinstance(intake, str):
                 vanished.append(intake)

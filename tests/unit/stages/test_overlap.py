@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -29,6 +30,26 @@ def test_few_items_are_under_way_however_many_there_are() -> None:
     assert [next(results) for _ in range(10)] == list(range(1, 11))
     results.close()  # type: ignore[attr-defined]
     assert begun <= 10 + overlap.AHEAD * 3
+
+
+def test_large_items_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "BYTES_AHEAD", 100)
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def hold(size: int) -> int:
+        nonlocal under_way, most
+        with lock:
+            under_way += size
+            most = max(most, under_way)
+        time.sleep(0.005)
+        with lock:
+            under_way -= size
+        return size
+
+    sizes = [30, 50, 500, 40, 20, 90, 10] * 3
+    assert list(overlapped(hold, sizes, 8, size=lambda item: item)) == sizes
+    assert most <= 500  # one that is larger than all the room has it to itself
+    assert max(size for size in sizes if size < 500) < 100
 
 
 def test_an_error_comes_up_where_its_result_was_due() -> None:
