@@ -19,6 +19,8 @@ def environment(settings: Settings) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith(("TIDEMARK_", "MLFLOW_"))}
     if settings.database_url is not None:
         env["TIDEMARK_DATABASE_URL"] = settings.database_url.get_secret_value()
+    if settings.mlflow_tracking_uri is not None:
+        env["MLFLOW_TRACKING_URI"] = settings.mlflow_tracking_uri
     return env | {
         "TIDEMARK_HOME": str(settings.home),
         "TIDEMARK_STREAMS": str(settings.streams),
@@ -27,7 +29,6 @@ def environment(settings: Settings) -> dict[str, str]:
         "TIDEMARK_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
         "TIDEMARK_IMAGE_BUCKET": settings.image_bucket,
         "TIDEMARK_ARTIFACT_BUCKET": settings.artifact_bucket,
-        "MLFLOW_TRACKING_URI": str(settings.mlflow_tracking_uri),
     }
 
 

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,9 +20,8 @@ from pipeline.stages.labels import apply_labels, import_labels
 from pipeline.stages.labels_overview import label_history, labels_overview
 from pipeline.stages.workplace import Workplace, workplace
 from tests.integration.catalogued import enter, events, labels_of
+from tests.integration.commands import tidemark
 from tests.integration.scans import scans
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -291,32 +287,19 @@ def test_drifted_images_come_first_then_uncertain_ones_spread_over_classes_and_g
 # -- the command
 
 
-def tidemark(settings: Settings, *args: str) -> subprocess.CompletedProcess[str]:
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("TIDEMARK_", "MLFLOW_"))}
-    endpoint, access_key, secret_key = settings.require_store()
-    env |= {
-        "TIDEMARK_HOME": str(settings.home),
-        "TIDEMARK_STREAMS": str(settings.streams),
-        "TIDEMARK_DATABASE_URL": settings.require_database(),
-        "TIDEMARK_S3_ENDPOINT": endpoint,
-        "TIDEMARK_S3_ACCESS_KEY": access_key,
-        "TIDEMARK_S3_SECRET_KEY": secret_key,
-        "TIDEMARK_IMAGE_BUCKET": settings.image_bucket,
-        "TIDEMARK_ARTIFACT_BUCKET": settings.artifact_bucket,
-    }
-    command = [sys.executable, "-m", "pipeline", "labels", "pets", *args]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-
-
 def test_the_command(pets: Settings, place: Workplace, tmp_path: Path) -> None:
     enter(place, {"pets/a.png": "a", "pets/b.png": "b"})
-    exported = tidemark(pets, "--queue", "5", "--json")
+    exported = tidemark(pets, "labels", "pets", "--queue", "5", "--json")
     assert exported.returncode == 0, exported.stderr
     files = json.loads(exported.stdout)["files"]
     assert [Path(file).name for file in files] == ["queue.csv", "label-studio.json", "label-studio.xml"]
     assert Path(files[0]).parent == pets.home / "labelling" / "pets"
     good = tidemark(
-        pets, "--import", str(write(tmp_path / "i.csv", "key,label\na.png,cat\nb.png,bird\n[red]x[/red],cat\n"))
+        pets,
+        "labels",
+        "pets",
+        "--import",
+        str(write(tmp_path / "i.csv", "key,label\na.png,cat\nb.png,bird\n[red]x[/red],cat\n")),
     )
     assert good.returncode == 0, good.stderr
     assert "line 3: 'bird', the label of 'b.png', is not one of the stream's classes" in good.stdout
@@ -328,17 +311,17 @@ def test_the_command(pets: Settings, place: Workplace, tmp_path: Path) -> None:
         (("--out", "x"), 2, "--queue N"),
         (("--history", "zzz"), 2, "knows no key 'zzz'"),
     ):
-        done = tidemark(pets, *args)
+        done = tidemark(pets, "labels", "pets", *args)
         assert (done.returncode, done.stdout) == (status, "")
         assert done.stderr.count("error: ") == 1
         assert words in done.stderr.splitlines()[-1]
-    shown = tidemark(pets)
+    shown = tidemark(pets, "labels", "pets")
     for words in ("cat: 1", "1 refused", "1 waiting for their image"):
         assert words in shown.stdout
-    overview = json.loads(tidemark(pets, "--json", "--limit", "1").stdout)
+    overview = json.loads(tidemark(pets, "labels", "pets", "--json", "--limit", "1").stdout)
     assert (overview["labelled"], overview["unlabelled"], overview["label_problems"]) == (1, 1, 2)
     assert len(overview["problems"]) == 1
     assert overview == json.loads(json.dumps(labels_overview(place, 1)))
-    history = tidemark(pets, "--history", "a.png")
+    history = tidemark(pets, "labels", "pets", "--history", "a.png")
     assert "import i.csv" in history.stdout
     assert "line 2" in history.stdout
