@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.model.evaluate import Evaluation
 from pipeline.model.slices import Slice
 from pipeline.naming import printable
-from pipeline.stream import GatePolicy
+from pipeline.policies import GatePolicy
 
 TOLERANCE = 1e-9  # differences of accuracies such as 0.95 - 0.92 are not exact
 

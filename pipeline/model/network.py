@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.errors import ConfigurationError, TrainingFailed
 from pipeline.images.preprocess import FILTERS, Preprocessing
-from pipeline.stream import ModelPolicy
+from pipeline.policies import ModelPolicy
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from pipeline.errors import TidemarkError, TrainingFailed
-from pipeline.stream import ModelPolicy, TrainPolicy
+from pipeline.policies import ModelPolicy, TrainPolicy
 
 # Of Lightning: its advice to use workers, though batches are slices of an array; and its own use of an old torch name.
 EXPECTED_WARNINGS = (

@@ -27,7 +27,7 @@ from pipeline.model.dataset import Batches, LabelledPixels, as_it_is, stratified
 from pipeline.model.network import Deployable, build_network, preprocessing_for
 from pipeline.model.processors import resolve_threads
 from pipeline.model.surroundings import process_state, told_plainly
-from pipeline.stream import ModelPolicy, TrainPolicy
+from pipeline.policies import ModelPolicy, TrainPolicy
 
 log = logging.getLogger(__name__)
 

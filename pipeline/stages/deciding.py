@@ -14,6 +14,7 @@ import drift
 from drift.report import Estimate
 from pipeline.errors import CheckFailed
 from pipeline.model.inference import Classifier
+from pipeline.policies import DriftPolicy
 from pipeline.records import Image, ModelVersion
 from pipeline.stages.embeddings import Embedded, embed_batches
 from pipeline.stages.evidence import Samples, accuracies, earlier_signals, resting
@@ -21,7 +22,7 @@ from pipeline.stages.promotion import load_reference
 from pipeline.stages.rehearsing import near_groups
 from pipeline.stages.reporting import Tested
 from pipeline.stages.workplace import Workplace
-from pipeline.stream import DriftPolicy, Stream
+from pipeline.stream import Stream
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 import drift
 from pipeline.model.evaluate import encode_labels
 from pipeline.model.reference import Reference
+from pipeline.policies import DriftPolicy
 from pipeline.records import Image, ModelVersion
 from pipeline.stages.embeddings import Embedded
 from pipeline.stages.freezing import calibrate
 from pipeline.stages.rehearsing import near_groups
 from pipeline.stages.workplace import Workplace
-from pipeline.stream import DriftPolicy
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pipeline.errors import ImageRejected, ObjectMissing
 from pipeline.images.decode import Limits, decode
 from pipeline.images.preprocess import Preprocessing
+from pipeline.policies import IngestPolicy
 from pipeline.records import Image
 from pipeline.stages.overlap import overlapped
 from pipeline.stages.workplace import Workplace
-from pipeline.stream import IngestPolicy
 
 log = logging.getLogger(__name__)
 

@@ -25,6 +25,7 @@ from pipeline.images.workshop import Workshop
 from pipeline.model.inference import Classifier
 from pipeline.model.processors import resolve_threads
 from pipeline.naming import printable
+from pipeline.policies import IngestPolicy
 from pipeline.progress import track
 from pipeline.records import ModelVersion
 from pipeline.settings import Settings
@@ -34,7 +35,7 @@ from pipeline.stages.score import best_classes
 from pipeline.stages.sources import SCHEME, Source, sources
 from pipeline.storage.objects import ObjectStore
 from pipeline.storage.registry import Registry
-from pipeline.stream import IngestPolicy, load_stream
+from pipeline.stream import load_stream
 
 log = logging.getLogger(__name__)
 

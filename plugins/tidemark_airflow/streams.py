@@ -14,7 +14,8 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable
 
 from pipeline.errors import StreamInvalid
-from pipeline.stream import ScorePolicy, Stream, load_stream, stream_names
+from pipeline.policies import ScorePolicy
+from pipeline.stream import Stream, load_stream, stream_names
 from tidemark_airflow import PROJECT
 
 

@@ -8,7 +8,8 @@ import pytest
 import drift
 from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
 from pipeline.images.changes import CHANGES
-from pipeline.stream import Change, Stream, Test, load_stream, stream_names
+from pipeline.policies import Change, Test
+from pipeline.stream import Stream, load_stream, stream_names
 
 
 def write(folder: Path, content: str, name: str = "coins") -> Path:

@@ -8,8 +8,9 @@ import numpy as np
 
 from pipeline.model.inference import Classifier
 from pipeline.model.metadata import ModelMetadata
+from pipeline.policies import ModelPolicy
 from pipeline.progress import track
-from pipeline.stream import ModelPolicy, load_stream
+from pipeline.stream import load_stream
 from tests.benchmarks.power.images import ImageSet
 
 RECIPE = "digits"  # the stream whose network and training are taken: small enough for a minute without a GPU

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.model.evaluate import Evaluation, evaluate
 from pipeline.model.gate import Evaluations, judge, mcnemar
-from pipeline.stream import GatePolicy
+from pipeline.policies import GatePolicy
 
 POLICY = GatePolicy()
 

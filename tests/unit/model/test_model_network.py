@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from pipeline.errors import ConfigurationError
 from pipeline.images.preprocess import Preprocessing
 from pipeline.model.network import Deployable, build_network, preprocessing_for
-from pipeline.stream import ModelPolicy
+from pipeline.policies import ModelPolicy
 
 
 def policy(weights: str | Path = "none", architecture: str = "test_resnet", size: int = 32) -> ModelPolicy:
@@ -164,7 +164,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from pipeline.errors import TrainingFailed
 from pipeline.model.network import build_network
-from pipeline.stream import ModelPolicy
+from pipeline.policies import ModelPolicy
 
 policy = ModelPolicy(architecture="test_resnet", weights="imagenet", image_size=32)
 try:

@@ -6,7 +6,7 @@ import pytest
 from pipeline.model.evaluate import Evaluation, evaluate
 from pipeline.model.gate import Evaluations, GateDecision, judge
 from pipeline.model.slices import Slice, cut
-from pipeline.stream import GatePolicy
+from pipeline.policies import GatePolicy
 
 CLASSES = ("daisy", "rose", "tulip")
 EACH = 60
