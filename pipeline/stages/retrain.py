@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import tempfile
-from dataclasses import dataclass
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,34 +11,16 @@ from pipeline.errors import ConfigurationError, TrainingImpossible
 from pipeline.model.gate import GateDecision, judge
 from pipeline.model.snapshot import Snapshot
 from pipeline.records import ModelVersion
+from pipeline.stages.challenger import make_challenger, start_run
 from pipeline.stages.freezing import freeze_reference, require_reference_images
 from pipeline.stages.judging import evaluate_on_holdout
 from pipeline.stages.promotion import put_in_charge
-from pipeline.stages.training_data import read_pixels
+from pipeline.stages.retraining_task import Task, recipe_of
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 from pipeline.storage.registry import CHALLENGER
 
 log = logging.getLogger(__name__)
-
-EXPORT_SAMPLES = 256  # real images on which torch and ONNX are compared
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one retraining is about."""
-
-    snapshot: Snapshot
-    classes: tuple[str, ...]
-    recipe: str  # canonical JSON of the stream's model and train parts
-    champion: ModelVersion | None
-    reason: str
-    check_id: str | None
-
-    @property
-    def new_since(self) -> int:
-        """Batches above this one are new to the champion; 0 where there is none."""
-        return int(self.champion.tags.get("last_batch", 0)) if self.champion else 0
 
 
 def retrain(
@@ -68,7 +46,7 @@ def retrain(
         task = Task(
             snapshot=snapshot,
             classes=stream.classes or snapshot.classes,
-            recipe=_recipe(place),
+            recipe=recipe_of(place.stream),
             champion=champion,
             reason=reason or (f"alarm of check {check_id}" if check_id else "by hand"),
             check_id=check_id,
@@ -134,11 +112,11 @@ def _carry_out(place: Workplace, task: Task, retraining: int) -> dict[str, Any]:
     snapshot_key = keys.snapshot(stream.name, task.snapshot.digest)
     place.store.put_artifact(snapshot_key, task.snapshot.to_parquet(), "application/vnd.apache.parquet")
     place.catalog.trace_retraining(retraining, snapshot_key=snapshot_key)
-    run_id = _start_run(place, task, snapshot_key)
+    run_id = start_run(place, task, snapshot_key)
     place.catalog.trace_retraining(retraining, mlflow_run_id=run_id)
     try:
         with tempfile.TemporaryDirectory(prefix="tidemark-") as folder:
-            challenger = _make_challenger(place, task, run_id, Path(folder))
+            challenger = make_challenger(place, task, run_id, Path(folder))
             place.catalog.trace_retraining(retraining, model_version=challenger.version)
             gate = _evaluate(place, task, challenger, retraining, Path(folder))
         for sentence in gate.reasons:
@@ -179,100 +157,14 @@ def _snapshot(place: Workplace) -> Snapshot:
     return snapshot
 
 
-def _recipe(place: Workplace) -> str:
-    stream = place.stream
-    parts = {"model": stream.model.model_dump(), "train": stream.train.model_dump(), "classes": stream.classes}
-    return json.dumps(parts, sort_keys=True)
-
-
 def _same_before(place: Workplace, task: Task) -> ModelVersion | None:
     """The newest version, if it came of this very snapshot and recipe and its gate has decided."""
     versions = place.registry.versions(place.stream.name)
     if not versions:
         return None
     tags = versions[-1].tags
-    same = tags.get("lesson") == task.snapshot.lesson and tags.get("recipe") == _digest(task.recipe)
+    same = tags.get("lesson") == task.snapshot.lesson and tags.get("recipe") == task.recipe_digest
     return versions[-1] if same and "gate" in tags else None
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-# -- the challenger
-
-
-def _start_run(place: Workplace, task: Task, snapshot_key: str) -> str:
-    stream = place.stream
-    tags = {
-        "tidemark.reason": task.reason,
-        "tidemark.check": task.check_id or "",
-        "tidemark.snapshot": snapshot_key,
-        "tidemark.code": package_version("tidemark"),
-        "tidemark.run": place.settings.run or "",
-    }
-    policy = {**stream.model.model_dump(), **stream.train.model_dump()}
-    return place.registry.start_run(stream.name, task.reason, tags, policy)
-
-
-def _make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> ModelVersion:
-    # Imported here: torch costs seconds that no other stage should pay.
-    from pipeline.images.preprocess import Preprocessing
-    from pipeline.model.dataset import LabelledPixels
-    from pipeline.model.export import export
-    from pipeline.model.metadata import ModelMetadata
-    from pipeline.model.network import preprocessing_for
-    from pipeline.model.train import EpochReport, train
-
-    stream = place.stream
-    preprocessing: Preprocessing = preprocessing_for(stream.model)
-    training = read_pixels(place, task.snapshot.split("training"), preprocessing, task.classes, folder / "training")
-    log.info("training %s on %d images of %d classes", stream.model.architecture, len(training), len(task.classes))
-
-    def on_epoch(epoch: EpochReport) -> None:
-        log.info(
-            "epoch %d of %d: training loss %.3f, validation loss %.3f, accuracy %.3f%s (%.1f s)",
-            *(epoch.epoch, epoch.epochs, epoch.training_loss, epoch.validation_loss, epoch.validation_accuracy),
-            " – best so far" if epoch.best else "",
-            epoch.seconds,
-        )
-        names = ("training_loss", "validation_loss", "validation_accuracy", "learning_rate")
-        place.registry.log_metrics(run_id, {name: getattr(epoch, name) for name in names}, step=epoch.epoch)
-
-    trained = train(
-        LabelledPixels(training.pixels, training.labels),
-        task.classes,
-        stream.model,
-        stream.train,
-        work_dir=folder / "lightning",
-        on_epoch=on_epoch,
-    )
-    metadata = ModelMetadata(
-        classes=task.classes,
-        preprocessing=preprocessing,
-        architecture=stream.model.architecture,
-        stream=stream.name,
-        snapshot=task.snapshot.digest,
-        extra={"seed": stream.train.seed, "code": package_version("tidemark")},
-    )
-    onnx = folder / "model.onnx"
-    report = export(
-        trained.network, onnx, metadata=metadata, images=training.pixels[:EXPORT_SAMPLES], threads=stream.train.threads
-    )
-    log.info("exported; torch and ONNX differ by at most %.1e", report.largest_difference)
-    place.registry.log_metrics(run_id, {"export_largest_difference": report.largest_difference})
-    tags = {
-        "snapshot": task.snapshot.digest,
-        "lesson": task.snapshot.lesson,
-        "recipe": _digest(task.recipe),
-        "last_batch": str(task.snapshot.batch_ids[-1]),
-        "reason": task.reason,
-        "check": task.check_id or "",
-    }
-    version = place.registry.register(stream.name, run_id, onnx, tags)
-    place.registry.set_alias(stream.name, CHALLENGER, version)
-    log.info("registered as version %d", version)
-    return place.registry.version(stream.name, version)
 
 
 # -- the judgement

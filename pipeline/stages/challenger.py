@@ -1,0 +1,97 @@
+"""The challenger: trained on the snapshot, exported, and registered as a version that nobody has judged yet."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+from pipeline.records import ModelVersion
+from pipeline.stages.retraining_task import Task
+from pipeline.stages.training_data import read_pixels
+from pipeline.stages.workplace import Workplace
+from pipeline.storage.registry import CHALLENGER
+
+log = logging.getLogger(__name__)
+
+EXPORT_SAMPLES = 256  # real images on which torch and ONNX are compared
+
+
+def start_run(place: Workplace, task: Task, snapshot_key: str) -> str:
+    """Begin the retraining's run in MLflow and return its id."""
+    stream = place.stream
+    tags = {
+        "tidemark.reason": task.reason,
+        "tidemark.check": task.check_id or "",
+        "tidemark.snapshot": snapshot_key,
+        "tidemark.code": package_version("tidemark"),
+        "tidemark.run": place.settings.run or "",
+    }
+    policy = {**stream.model.model_dump(), **stream.train.model_dump()}
+    return place.registry.start_run(stream.name, task.reason, tags, policy)
+
+
+def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> ModelVersion:
+    """Train, export and register a version; the alias `challenger` points to it.
+
+    Raises:
+        TrainingImpossible, TrainingFailed, ExportMismatch: There is no such version then.
+        ServiceError: Store or registry do not serve.
+    """
+    # Imported here: torch costs seconds that no other stage should pay.
+    from pipeline.images.preprocess import Preprocessing
+    from pipeline.model.dataset import LabelledPixels
+    from pipeline.model.export import export
+    from pipeline.model.metadata import ModelMetadata
+    from pipeline.model.network import preprocessing_for
+    from pipeline.model.train import EpochReport, train
+
+    stream = place.stream
+    preprocessing: Preprocessing = preprocessing_for(stream.model)
+    training = read_pixels(place, task.snapshot.split("training"), preprocessing, task.classes, folder / "training")
+    log.info("training %s on %d images of %d classes", stream.model.architecture, len(training), len(task.classes))
+
+    def on_epoch(epoch: EpochReport) -> None:
+        log.info(
+            "epoch %d of %d: training loss %.3f, validation loss %.3f, accuracy %.3f%s (%.1f s)",
+            *(epoch.epoch, epoch.epochs, epoch.training_loss, epoch.validation_loss, epoch.validation_accuracy),
+            " – best so far" if epoch.best else "",
+            epoch.seconds,
+        )
+        names = ("training_loss", "validation_loss", "validation_accuracy", "learning_rate")
+        place.registry.log_metrics(run_id, {name: getattr(epoch, name) for name in names}, step=epoch.epoch)
+
+    trained = train(
+        LabelledPixels(training.pixels, training.labels),
+        task.classes,
+        stream.model,
+        stream.train,
+        work_dir=folder / "lightning",
+        on_epoch=on_epoch,
+    )
+    metadata = ModelMetadata(
+        classes=task.classes,
+        preprocessing=preprocessing,
+        architecture=stream.model.architecture,
+        stream=stream.name,
+        snapshot=task.snapshot.digest,
+        extra={"seed": stream.train.seed, "code": package_version("tidemark")},
+    )
+    onnx = folder / "model.onnx"
+    report = export(
+        trained.network, onnx, metadata=metadata, images=training.pixels[:EXPORT_SAMPLES], threads=stream.train.threads
+    )
+    log.info("exported; torch and ONNX differ by at most %.1e", report.largest_difference)
+    place.registry.log_metrics(run_id, {"export_largest_difference": report.largest_difference})
+    tags = {
+        "snapshot": task.snapshot.digest,
+        "lesson": task.snapshot.lesson,
+        "recipe": task.recipe_digest,
+        "last_batch": str(task.snapshot.batch_ids[-1]),
+        "reason": task.reason,
+        "check": task.check_id or "",
+    }
+    version = place.registry.register(stream.name, run_id, onnx, tags)
+    place.registry.set_alias(stream.name, CHALLENGER, version)
+    log.info("registered as version %d", version)
+    return place.registry.version(stream.name, version)

@@ -1,0 +1,39 @@
+"""What one retraining is about: settled before it begins, the same when it is run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from pipeline.model.snapshot import Snapshot
+from pipeline.records import ModelVersion
+from pipeline.stream import Stream
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one retraining is about."""
+
+    snapshot: Snapshot
+    classes: tuple[str, ...]
+    recipe: str  # canonical JSON of the stream's model and train parts
+    champion: ModelVersion | None
+    reason: str
+    check_id: str | None
+
+    @property
+    def new_since(self) -> int:
+        """Batches above this one are new to the champion; 0 where there is none."""
+        return int(self.champion.tags.get("last_batch", 0)) if self.champion else 0
+
+    @property
+    def recipe_digest(self) -> str:
+        """SHA-256 of the recipe, hexadecimal."""
+        return hashlib.sha256(self.recipe.encode()).hexdigest()
+
+
+def recipe_of(stream: Stream) -> str:
+    """All that the stream's file says of how to make a model, as canonical JSON."""
+    parts = {"model": stream.model.model_dump(), "train": stream.train.model_dump(), "classes": stream.classes}
+    return json.dumps(parts, sort_keys=True)
