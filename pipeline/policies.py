@@ -75,7 +75,7 @@ class TrainPolicy(Part):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     validation_share: Share = Field(0.1, description="Share of the training images that early stopping looks at.")
     patience: Count = Field(5, description="Epochs without improvement before training stops.")
-    rotation: Annotated[float, Field(ge=0, le=180)] = Field(10, description="Augmentation: largest angle, degrees.")
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(10.0, description="Augmentation: largest angle, degrees.")
     shift: Annotated[float, Field(ge=0, le=0.5)] = Field(0.1, description="Augmentation: largest shift, share of side.")
     flip: bool = Field(False, description="Augmentation: mirror left and right.")
     seed: int = 0

@@ -36,5 +36,9 @@ def augment(pixels: torch.Tensor, policy: TrainPolicy, generator: torch.Generato
 
 def seeded(*keys: int) -> torch.Generator:
     """A generator for these keys, such as seed, epoch and batch: a run that resumes draws what it would have drawn."""
-    state = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(state)
+    return torch.Generator().manual_seed(seed_of(*keys))
+
+
+def seed_of(*keys: int) -> int:
+    """64 bits that follow from these keys."""
+    return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0])

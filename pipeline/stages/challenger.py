@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import shutil
 from importlib.metadata import version as package_version
 from pathlib import Path
 
+from pipeline.errors import TrainingFailed
 from pipeline.records import ModelVersion
 from pipeline.stages.retraining_task import Task
 from pipeline.stages.training_data import read_pixels
@@ -61,12 +64,13 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
         names = ("training_loss", "validation_loss", "validation_accuracy", "learning_rate")
         place.registry.log_metrics(run_id, {name: getattr(epoch, name) for name in names}, step=epoch.epoch)
 
+    kept = _kept_folder(place, task)
     trained = train(
         LabelledPixels(training.pixels, training.labels),
         task.classes,
         stream.model,
         stream.train,
-        work_dir=folder / "lightning",
+        work_dir=kept,
         on_epoch=on_epoch,
     )
     metadata = ModelMetadata(
@@ -94,4 +98,24 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
     version = place.registry.register(stream.name, run_id, onnx, tags)
     place.registry.set_alias(stream.name, CHALLENGER, version)
     log.info("registered as version %d", version)
+    shutil.rmtree(kept, ignore_errors=True)
     return place.registry.version(stream.name, version)
+
+
+def _kept_folder(place: Workplace, task: Task) -> Path:
+    """Where a training killed before lets this one go on: named by lesson, recipe and code, one a stream.
+
+    Only one retraining of a stream runs at a time, so whatever else lies there is of trainings that nobody resumes.
+    """
+    about = f"{task.snapshot.lesson} {task.recipe_digest} {package_version('tidemark')}"
+    folder = place.settings.home / "training" / place.stream.name / hashlib.sha256(about.encode()).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for other in folder.parent.iterdir():
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+    except OSError as error:
+        raise TrainingFailed(
+            f"checkpoints cannot be kept in {folder} ({error.strerror or error}): make TIDEMARK_HOME writable"
+        ) from None
+    return folder
