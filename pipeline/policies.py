@@ -57,31 +57,6 @@ class HoldoutPolicy(Part):
     share: Share = Field(0.2, description="Share of the images, chosen by a stable hash of their content.")
 
 
-class ModelPolicy(Part):
-    """Which network, at which size, from which weights."""
-
-    architecture: str = Field("resnet18", description="A timm model name: any ResNet or EfficientNet.")
-    weights: str = Field("none", description="`none`, `imagenet` (timm downloads them) or a local checkpoint's path.")
-    image_size: Annotated[int, Field(ge=16, le=1024)] = Field(224, description="Side of the network's input, pixels.")
-
-
-class TrainPolicy(Part):
-    """How it is trained."""
-
-    epochs: Count = 20
-    batch_size: Annotated[int, Field(ge=2)] = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    validation_share: Share = Field(0.1, description="Share of the training images that early stopping looks at.")
-    patience: Count = Field(5, description="Epochs without improvement before training stops.")
-    rotation: Annotated[float, Field(ge=0, le=180)] = Field(10.0, description="Augmentation: largest angle, degrees.")
-    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(0.1, description="Augmentation: largest shift, share of side.")
-    flip: bool = Field(False, description="Augmentation: mirror left and right.")
-    seed: int = 0
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="Threads; 0 takes every processor there is.")
-
-
 class DriftPolicy(Part):
     """When a batch raises an alarm; docs/drift.md says what each key means."""
 

@@ -17,13 +17,12 @@ from pipeline.policies import (
     GatePolicy,
     HoldoutPolicy,
     IngestPolicy,
-    ModelPolicy,
     Part,
     ReferencePolicy,
     ScorePolicy,
-    TrainPolicy,
     valid_cron,
 )
+from pipeline.recipe import ModelPolicy, TrainPolicy
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # part of DAG ids, S3 keys and MLflow names
 
@@ -79,6 +78,8 @@ class Stream(Part):
             raise ValueError("label_files: name keys of the image bucket, such as `labels/2026.csv` or `labels/`")
         if self.label_files and self.labels not in {"csv", "jsonl"}:
             raise ValueError("label_files: they are read with `labels: csv` or `labels: jsonl` only")
+        if (self.train.freeze or self.train.blocks is not None) and self.model.weights == "none":
+            raise ValueError("train.freeze and train.blocks keep what was learnt before: name model.weights")
         return self
 
     @property

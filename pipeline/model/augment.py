@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
-from pipeline.policies import TrainPolicy
+from pipeline.recipe import TrainPolicy
 
 
 def augment(pixels: torch.Tensor, policy: TrainPolicy, generator: torch.Generator) -> torch.Tensor:

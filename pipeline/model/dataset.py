@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,50 @@ class LabelledPixels:
         return len(self.labels)
 
 
+class Turns:
+    """Which images come next, epoch by epoch: a sampler that depends on seed and epoch only.
+
+    Several processes that train together take turns: each gets every n-th image, all equally many where they learn.
+    """
+
+    def __init__(self, count: int, seed: int | None, weights: npt.NDArray[np.float64] | None = None) -> None:
+        """Positions 0 … count - 1; in order without a seed; with (count,) weights drawn by them, with replacement."""
+        self._count = count
+        self._seed = seed
+        self._weights = weights
+        self.epoch = 0
+        self.rank, self.ranks = 0, 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning as an epoch begins."""
+        self.epoch = epoch
+
+    def share(self, rank: int, ranks: int) -> None:
+        """Take turns with other processes."""
+        self.rank, self.ranks = rank, ranks
+
+    def __len__(self) -> int:
+        if self._seed is None:
+            return len(range(self.rank, self._count, self.ranks))
+        return self._count // self.ranks
+
+    def __iter__(self) -> Iterator[int]:
+        import torch
+
+        if self._seed is None:
+            order = range(self._count)
+        elif self._weights is None:
+            generator = torch.Generator().manual_seed(self._seed + self.epoch)
+            order = torch.randperm(self._count, generator=generator).tolist()
+        else:
+            drawn = np.random.default_rng((self._seed, self.epoch))
+            order = drawn.choice(self._count, self._count, p=self._weights / self._weights.sum()).tolist()
+        return iter(order[self.rank :: self.ranks][: len(self)])
+
+
+Alter = Callable[[npt.NDArray[np.uint8], Sequence[tuple[int, ...]]], npt.NDArray[np.uint8]]
+
+
 class Batches:
     """A map-style data set of some of the images that hands out whole batches.
 
@@ -45,9 +89,18 @@ class Batches:
     instead of a Python loop over its images.
     """
 
-    def __init__(self, data: LabelledPixels, chosen: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        data: LabelledPixels,
+        chosen: npt.NDArray[np.int64],
+        alter: Alter | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        """Images at these positions; `alter` changes them, seeded by the epoch that the turns are at."""
         self._data = data
         self._chosen = chosen
+        self._alter = alter
+        self._turns = turns
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -61,7 +114,11 @@ class Batches:
         import torch
 
         rows = self._chosen[np.asarray(indices)]
-        return torch.from_numpy(self._data.pixels[rows]), torch.from_numpy(self._data.labels[rows])
+        pixels = self._data.pixels[rows]
+        if self._alter is not None:
+            epoch = 0 if self._turns is None else self._turns.epoch
+            pixels = self._alter(pixels, [(epoch, row, place) for place, row in enumerate(rows.tolist())])
+        return torch.from_numpy(pixels), torch.from_numpy(self._data.labels[rows])
 
 
 def as_it_is(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,3 +143,12 @@ def stratified_split(
         training.append(members[count:])
     empty = np.zeros(0, dtype=np.int64)
     return np.sort(np.concatenate([empty, *training])), np.sort(np.concatenate([empty, *validation]))
+
+
+def balancing(labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float64]:
+    """What makes every class weigh the same: (classes,) with a mean of 1 over the images; 1 for a class without any."""
+    counts = np.bincount(labels, minlength=classes)
+    present = counts > 0
+    weights = np.ones(classes)
+    weights[present] = len(labels) / (present.sum() * counts[present])
+    return weights

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -14,6 +14,8 @@ from lightning.pytorch.callbacks import Callback
 
 from pipeline.errors import TrainingFailed
 from pipeline.model.learner import Learner
+
+Monitor = Literal["loss", "accuracy", "balanced_accuracy"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +27,7 @@ class EpochReport:
     training_loss: float
     validation_loss: float
     validation_accuracy: float
+    validation_balanced_accuracy: float
     learning_rate: float
     seconds: float
     best: bool
@@ -36,10 +39,11 @@ class Epochs(Callback):
     First of the callbacks. Its state goes with the checkpoints, so that a training that was cut off knows what was.
     """
 
-    def __init__(self, on_epoch: Callable[[EpochReport], None]) -> None:
+    def __init__(self, on_epoch: Callable[[EpochReport], None], monitor: Monitor = "loss") -> None:
         self.on_epoch = on_epoch
+        self.monitor = monitor
         self.began = 0.0
-        self.least = math.inf
+        self.least = math.inf  # of the monitored figure; of one that should rise, its negative
         self.history: list[EpochReport] = []
         self.best: dict[str, torch.Tensor] = {}  # of the network, on the CPU
 
@@ -69,19 +73,23 @@ class Epochs(Callback):
                 f"the loss is not a finite number after epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: "
                 "lower train.learning_rate"
             )
-        best = validation_loss < self.least
+        monitored = float(trainer.callback_metrics[f"validation_{self.monitor}"])
+        figure = monitored if self.monitor == "loss" else -monitored
+        best = figure < self.least
         if best:
-            self.least = validation_loss
-            self.best = {name: value.detach().cpu().clone() for name, value in pl_module.network.state_dict().items()}
+            self.least = figure
+            self.best = {name: value.detach().cpu().clone() for name, value in pl_module.judged.state_dict().items()}
         report = EpochReport(
             epoch=trainer.current_epoch + 1,
             epochs=int(trainer.max_epochs or 0),
             training_loss=training_loss,
             validation_loss=validation_loss,
             validation_accuracy=float(trainer.callback_metrics["validation_accuracy"]),
+            validation_balanced_accuracy=float(trainer.callback_metrics["validation_balanced_accuracy"]),
             learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
             seconds=time.monotonic() - self.began,
             best=best,
         )
+        pl_module.end_epoch(monitored)
         self.history.append(report)
         self.on_epoch(report)

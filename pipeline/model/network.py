@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import nn
 
 from pipeline.errors import ConfigurationError, TrainingFailed
 from pipeline.images.preprocess import FILTERS, Preprocessing
-from pipeline.policies import ModelPolicy
+from pipeline.model.start import Start, shrink_and_perturb
+from pipeline.recipe import ModelPolicy
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,11 @@ class Deployable(nn.Module):
 
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, h, w, 3) → (b, classes) float32, for the loss."""
-        logits: torch.Tensor = self.backbone.forward_head(self.features(pixels))
+        return self.head(self.features(pixels))
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        """What features gives → (b, classes)."""
+        logits: torch.Tensor = self.backbone.forward_head(features)
         return logits
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,8 +62,11 @@ class Deployable(nn.Module):
         return logits.softmax(dim=1).to(torch.float32), embedding.flatten(1).to(torch.float32)
 
 
-def build_network(policy: ModelPolicy, classes: int) -> Deployable:
-    """A network for so many classes, with the recipe's weights; normalisation follows the architecture.
+def build_network(policy: ModelPolicy, classes: Sequence[str] | int, start: Start | None = None) -> Deployable:
+    """A network for these classes, with the recipe's weights; normalisation follows the architecture.
+
+    ``start`` are the champion's weights, for a recipe that begins with them; where there are none, or they are of
+    another architecture, the recipe's first weights serve.
 
     Raises:
         ConfigurationError: There is no such architecture, it cannot take images of this size, or the weights' file does
@@ -65,16 +74,28 @@ def build_network(policy: ModelPolicy, classes: int) -> Deployable:
         TrainingFailed: The hub of the ImageNet weights does not answer.
     """
     config = _config(policy.architecture)
-    if policy.weights == "none":
-        backbone = _create(policy, classes)
-    elif policy.weights == "imagenet":
-        backbone = _with_hub_weights(policy, classes, config)
-    else:
-        backbone = _create(policy, classes)
-        _load_weights(backbone, Path(policy.weights), policy.architecture, config)
+    names = tuple(str(number) for number in range(classes)) if isinstance(classes, int) else tuple(classes)
+    backbone = None
+    if policy.weights == "champion" and start is not None:
+        backbone = _create(policy, len(names))
+        if not shrink_and_perturb(backbone, start, names, shrink=policy.shrink, perturb=policy.perturb):
+            log.warning("the champion is no %s: beginning with model.first_weights", policy.architecture)
+            backbone = None
+    if backbone is None:
+        backbone = _with_weights(policy, len(names), config)
     network = Deployable(backbone, tuple(config.mean), tuple(config.std))
     _require_size(network, policy)
     return network
+
+
+def _with_weights(policy: ModelPolicy, classes: int, config: Any) -> nn.Module:
+    weights = policy.first_weights if policy.weights == "champion" else policy.weights
+    if weights == "imagenet":
+        return _with_hub_weights(policy, classes, config)
+    backbone = _create(policy, classes)
+    if weights != "none":
+        _load_weights(backbone, Path(weights), policy.architecture, config)
+    return backbone
 
 
 def preprocessing_for(policy: ModelPolicy) -> Preprocessing:
@@ -149,7 +170,9 @@ def _require_hub() -> None:
 def _load_weights(backbone: nn.Module, path: Path, architecture: str, config: Any) -> None:
     """Load a state dict; the classifier's tensors are left out where the number of classes differs."""
     if path.suffix not in SUFFIXES:
-        raise ConfigurationError(f"model.weights is `none`, `imagenet` or a {' or '.join(SUFFIXES)} file, not {path}")
+        raise ConfigurationError(
+            f"model.weights is `none`, `imagenet`, `champion` or a {' or '.join(SUFFIXES)} file, not {path}"
+        )
     if not path.is_file():
         raise ConfigurationError(f"model.weights: there is no file {path.absolute()}: {LOCAL_OPTION}")
     state = _read_state(path)

@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from pipeline.model.dataset import LabelledPixels
 from pipeline.model.epochs import EpochReport, Epochs
-from pipeline.policies import ModelPolicy, TrainPolicy
+from pipeline.model.start import Start
+from pipeline.recipe import ModelPolicy, TrainPolicy
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +42,19 @@ class Progress:
     finished: bool
 
 
-def fingerprint(data: LabelledPixels, classes: tuple[str, ...], model_policy: ModelPolicy, policy: TrainPolicy) -> str:
+def fingerprint(
+    data: LabelledPixels,
+    classes: tuple[str, ...],
+    model_policy: ModelPolicy,
+    policy: TrainPolicy,
+    start: Start | None,
+) -> str:
     """SHA-256 of what must be the same for a training to go on: recipe, labels in their order, torch; hexadecimal.
 
     Pixels are left out: whoever names the checkpoint's folder knows which images they are of.
     """
-    facts = [model_policy.model_dump(), policy.model_dump(), classes, package_version("torch")]
+    begun_with = "" if start is None else start.digest
+    facts = [model_policy.model_dump(), policy.model_dump(), classes, begun_with, package_version("torch")]
     return hashlib.sha256(json.dumps(facts).encode() + data.labels.tobytes()).hexdigest()
 
 

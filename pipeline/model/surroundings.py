@@ -12,12 +12,13 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from pipeline.errors import TidemarkError, TrainingFailed
-from pipeline.policies import ModelPolicy, TrainPolicy
+from pipeline.recipe import ModelPolicy, TrainPolicy
 
-# Of Lightning: its advice to use workers, though batches are slices of an array; and its own use of an old torch name.
+# Of Lightning: its advice to use workers, though batches are slices of an array; its own use of an old torch name.
 EXPECTED_WARNINGS = (
     r".*_dataloader' does not have many workers.*",
     r".*LeafSpec.* is deprecated.*",
+    r"Found \d+ module\(s\) in eval mode.*",  # the moving average of the weights, and what does not learn
 )
 
 

@@ -6,7 +6,8 @@ import hashlib
 import logging
 import shutil
 from importlib.metadata import version as package_version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from pipeline.errors import TrainingFailed
 from pipeline.records import ModelVersion
@@ -15,8 +16,19 @@ from pipeline.stages.training_data import read_pixels
 from pipeline.stages.workplace import Workplace
 from pipeline.storage.registry import CHALLENGER
 
+if TYPE_CHECKING:
+    from pipeline.model.start import Start
+
 log = logging.getLogger(__name__)
 
+WEIGHTS = PurePosixPath("weights/network.safetensors")  # on the run, for trainings that begin with them
+EPOCH_METRICS = (
+    "training_loss",
+    "validation_loss",
+    "validation_accuracy",
+    "validation_balanced_accuracy",
+    "learning_rate",
+)
 EXPORT_SAMPLES = 256  # real images on which torch and ONNX are compared
 
 
@@ -47,6 +59,7 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
     from pipeline.model.export import export
     from pipeline.model.metadata import ModelMetadata
     from pipeline.model.network import preprocessing_for
+    from pipeline.model.start import keep_weights
     from pipeline.model.train import EpochReport, train
 
     stream = place.stream
@@ -61,16 +74,17 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
             " – best so far" if epoch.best else "",
             epoch.seconds,
         )
-        names = ("training_loss", "validation_loss", "validation_accuracy", "learning_rate")
-        place.registry.log_metrics(run_id, {name: getattr(epoch, name) for name in names}, step=epoch.epoch)
+        place.registry.log_metrics(run_id, {name: getattr(epoch, name) for name in EPOCH_METRICS}, step=epoch.epoch)
 
     kept = _kept_folder(place, task)
+    start = _champions_weights(place, task, folder)
     trained = train(
         LabelledPixels(training.pixels, training.labels),
         task.classes,
         stream.model,
         stream.train,
         work_dir=kept,
+        start=start,
         on_epoch=on_epoch,
     )
     metadata = ModelMetadata(
@@ -87,6 +101,9 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
     )
     log.info("exported; torch and ONNX differ by at most %.1e", report.largest_difference)
     place.registry.log_metrics(run_id, {"export_largest_difference": report.largest_difference})
+    weights = folder / WEIGHTS.name
+    keep_weights(trained.network.backbone, task.classes, weights)
+    place.registry.log_file(run_id, weights, str(WEIGHTS.parent))
     tags = {
         "snapshot": task.snapshot.digest,
         "lesson": task.snapshot.lesson,
@@ -107,7 +124,10 @@ def _kept_folder(place: Workplace, task: Task) -> Path:
 
     Only one retraining of a stream runs at a time, so whatever else lies there is of trainings that nobody resumes.
     """
-    about = f"{task.snapshot.lesson} {task.recipe_digest} {package_version('tidemark')}"
+    champion = ""
+    if place.stream.model.weights == "champion" and task.champion is not None:
+        champion = str(task.champion.version)
+    about = f"{champion} {task.snapshot.lesson} {task.recipe_digest} {package_version('tidemark')}"
     folder = place.settings.home / "training" / place.stream.name / hashlib.sha256(about.encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,3 +139,19 @@ def _kept_folder(place: Workplace, task: Task) -> Path:
             f"checkpoints cannot be kept in {folder} ({error.strerror or error}): make TIDEMARK_HOME writable"
         ) from None
     return folder
+
+
+def _champions_weights(place: Workplace, task: Task, folder: Path) -> Start | None:
+    """What a recipe with `weights: champion` begins with; None where there is no champion that has them."""
+    from pipeline.model.start import Start
+
+    if place.stream.model.weights != "champion":
+        return None
+    if task.champion is None:
+        log.info("there is no champion yet: beginning with model.first_weights")
+        return None
+    path = place.registry.run_file(task.champion, str(WEIGHTS), folder)
+    if path is None:
+        log.warning("version %d kept no weights: beginning with model.first_weights", task.champion.version)
+        return None
+    return Start.read(path)

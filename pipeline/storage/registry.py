@@ -188,6 +188,14 @@ class Registry:
             shutil.move(path, target)
         return target
 
+    def run_file(self, version: ModelVersion, name: str, folder: Path) -> Path | None:
+        """Another file of a version's run, downloaded into a folder; None where the run has none of this name."""
+        with self._translated():
+            parent = name.rpartition("/")[0]
+            if not any(item.path == name for item in self._client.list_artifacts(version.run_id, parent)):
+                return None
+            return Path(self._client.download_artifacts(version.run_id, name, str(folder)))
+
     def forget(self, stream: str) -> None:
         """Delete the stream's registered model; its runs are marked deleted and stay in MLflow."""
         with self._translated():

@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.model.inference import Classifier
 from pipeline.model.metadata import ModelMetadata
-from pipeline.policies import ModelPolicy
 from pipeline.progress import track
+from pipeline.recipe import ModelPolicy
 from pipeline.stream import load_stream
 from tests.benchmarks.power.images import ImageSet
 

@@ -14,7 +14,7 @@ from pipeline.model.dataset import LabelledPixels
 from pipeline.model.export import ExportReport, export
 from pipeline.model.metadata import ModelMetadata
 from pipeline.model.train import EpochReport, Trained, train
-from pipeline.policies import ModelPolicy, TrainPolicy
+from pipeline.recipe import ModelPolicy, TrainPolicy
 
 CLASSES = tuple("0123456789")
 MODEL = ModelPolicy(architecture="test_resnet", image_size=32)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.model.augment import augment, seeded
 from pipeline.model.dataset import Batches, LabelledPixels, as_it_is, stratified_split
-from pipeline.policies import TrainPolicy
+from pipeline.recipe import TrainPolicy
 
 LABELS = np.repeat(np.arange(4), [50, 20, 3, 1])
 

@@ -15,7 +15,7 @@ from pipeline.model.export import OPSET, export
 from pipeline.model.inference import Classifier
 from pipeline.model.metadata import ModelMetadata
 from pipeline.model.network import Deployable, build_network
-from pipeline.policies import ModelPolicy
+from pipeline.recipe import ModelPolicy
 
 METADATA = ModelMetadata(classes=CLASSES, preprocessing=Preprocessing(32), architecture="test_resnet")
 

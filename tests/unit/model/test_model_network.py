@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from pipeline.errors import ConfigurationError
 from pipeline.images.preprocess import Preprocessing
 from pipeline.model.network import Deployable, build_network, preprocessing_for
-from pipeline.policies import ModelPolicy
+from pipeline.recipe import ModelPolicy
 
 
 def policy(weights: str | Path = "none", architecture: str = "test_resnet", size: int = 32) -> ModelPolicy:
@@ -124,9 +124,9 @@ def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
         build_network(policy(tmp_path / "nothing.pth"), 2)
 
 
-@pytest.mark.parametrize("weights", ["imagnet", "weights.ckpt", "champion"])
+@pytest.mark.parametrize("weights", ["imagnet", "weights.ckpt", "Champion"])
 def test_other_words_for_weights_are_refused(weights: str) -> None:
-    with pytest.raises(ConfigurationError, match="`none`, `imagenet` or a"):
+    with pytest.raises(ConfigurationError, match="`none`, `imagenet`, `champion` or a"):
         build_network(policy(weights), 2)
 
 
@@ -164,7 +164,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from pipeline.errors import TrainingFailed
 from pipeline.model.network import build_network
-from pipeline.policies import ModelPolicy
+from pipeline.recipe import ModelPolicy
 
 policy = ModelPolicy(architecture="test_resnet", weights="imagenet", image_size=32)
 try:

@@ -42,7 +42,7 @@ import numpy as np, torch
 from pipeline.model import resume
 from pipeline.model.dataset import LabelledPixels
 from pipeline.model.train import train
-from pipeline.policies import ModelPolicy, TrainPolicy
+from pipeline.recipe import ModelPolicy, TrainPolicy
 
 folder, when, model, policy = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 data = np.load(folder / "data.npz")

@@ -157,7 +157,7 @@ import numpy as np
 from pipeline.errors import TrainingFailed
 from pipeline.model.dataset import LabelledPixels
 from pipeline.model.train import train
-from pipeline.policies import ModelPolicy, TrainPolicy
+from pipeline.recipe import ModelPolicy, TrainPolicy
 
 def attempt(name, size, batch):
     data = LabelledPixels(np.zeros((64, size, size, 3), np.uint8), np.arange(64) % 2)
