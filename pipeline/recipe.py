@@ -97,3 +97,13 @@ class TrainPolicy(Part):
         if self.freeze >= self.epochs and self.blocks != 0:
             raise ValueError("freeze leaves no epoch for the rest of the network: it must be below epochs")
         return self
+
+
+class ExportPolicy(Part):
+    """What the ONNX file is like."""
+
+    quantize: Literal["none", "int8"] = Field("none", description="`int8`: an 8-bit variant, where it is better.")
+    max_loss: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.005, description="Largest loss of accuracy on the holdout that the 8-bit variant may bring."
+    )
+    min_speedup: Annotated[float, Field(ge=1)] = Field(1.3, description="How many times as fast it must be at least.")

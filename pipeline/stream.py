@@ -22,11 +22,11 @@ from pipeline.policies import (
     ScorePolicy,
     valid_cron,
 )
-from pipeline.recipe import ModelPolicy, TrainPolicy
+from pipeline.recipe import ExportPolicy, ModelPolicy, TrainPolicy
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # part of DAG ids, S3 keys and MLflow names
 
-RECIPE = ("model", "train")  # the parts of a stream that a run may override
+RECIPE = ("model", "train", "export")  # the parts of a stream that a run may override
 
 
 class Stream(Part):
@@ -48,6 +48,7 @@ class Stream(Part):
     holdout: HoldoutPolicy = HoldoutPolicy()
     model: ModelPolicy = ModelPolicy()
     train: TrainPolicy = TrainPolicy()
+    export: ExportPolicy = ExportPolicy()
     drift: DriftPolicy = DriftPolicy()
     reference: ReferencePolicy = ReferencePolicy()
     gate: GatePolicy = GatePolicy()

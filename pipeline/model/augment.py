@@ -18,9 +18,12 @@ def augment(pixels: torch.Tensor, policy: TrainPolicy, generator: torch.Generato
     images on every device.
     """
     count, height, width, _ = pixels.shape
+    if policy.rotation == 0 and policy.shift == 0:
+        if policy.flip:
+            mirrored = torch.rand(count, generator=generator).to(pixels.device) < 0.5
+            pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(2), pixels)
+        return pixels.to(torch.float32)
     images = pixels.permute(0, 3, 1, 2).to(torch.float32)
-    if policy.rotation == 0 and policy.shift == 0 and not policy.flip:
-        return images.permute(0, 2, 3, 1)
     angles = (torch.rand(count, generator=generator) * 2 - 1) * math.radians(policy.rotation)
     shifts = (torch.rand(count, 2, generator=generator) * 2 - 1) * policy.shift * 2  # the grid runs from -1 to 1
     mirrors = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0) if policy.flip else torch.ones(count)

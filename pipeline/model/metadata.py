@@ -15,7 +15,7 @@ INPUT = "image"  # uint8 (batch, height, width, 3) RGB
 PROBABILITIES = "probabilities"  # float32 (batch, classes)
 EMBEDDING = "embedding"  # float32 (batch, dim)
 
-_OWN = ("tidemark", "classes", "preprocessing", "architecture", "stream", "snapshot")
+_OWN = ("tidemark", "classes", "preprocessing", "architecture", "stream", "snapshot", "version")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +28,7 @@ class ModelMetadata:
         architecture: Name of the timm model.
         stream: Stream that the model serves.
         snapshot: Digest of the training snapshot.
+        version: Number of the model version; None in files of before there was one.
         extra: Whatever else is worth keeping (seed, code version, …), JSON values by name.
     """
 
@@ -36,6 +37,7 @@ class ModelMetadata:
     architecture: str
     stream: str = ""
     snapshot: str = ""
+    version: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,6 +54,7 @@ class ModelMetadata:
             "architecture": self.architecture,
             "stream": self.stream,
             "snapshot": self.snapshot,
+            "version": self.version,
         }
         return {key: json.dumps(value, sort_keys=True) for key, value in {**own, **self.extra}.items()}
 
@@ -86,6 +89,7 @@ class ModelMetadata:
             architecture=str(content.get("architecture", "")),
             stream=str(content.get("stream", "")),
             snapshot=str(content.get("snapshot", "")),
+            version=version if isinstance(version := content.get("version"), int) else None,
             extra={key: value for key, value in content.items() if key not in _OWN},
         )
 

@@ -18,6 +18,7 @@ from pipeline.storage.registry import CHALLENGER
 
 if TYPE_CHECKING:
     from pipeline.model.start import Start
+    from pipeline.model.train import Trained
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ EPOCH_METRICS = (
     "validation_balanced_accuracy",
     "learning_rate",
 )
-EXPORT_SAMPLES = 256  # real images on which torch and ONNX are compared
+EXPORT_SAMPLES = 1000  # holdout images on which torch and ONNX are compared, and a variant of 8 bits is judged
 
 
 def start_run(place: Workplace, task: Task, snapshot_key: str) -> str:
@@ -42,7 +43,7 @@ def start_run(place: Workplace, task: Task, snapshot_key: str) -> str:
         "tidemark.code": package_version("tidemark"),
         "tidemark.run": place.settings.run or "",
     }
-    policy = {**stream.model.model_dump(), **stream.train.model_dump()}
+    policy = {**stream.model.model_dump(), **stream.train.model_dump(), **stream.export.model_dump()}
     return place.registry.start_run(stream.name, task.reason, tags, policy)
 
 
@@ -56,8 +57,6 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
     # Imported here: torch costs seconds that no other stage should pay.
     from pipeline.images.preprocess import Preprocessing
     from pipeline.model.dataset import LabelledPixels
-    from pipeline.model.export import export
-    from pipeline.model.metadata import ModelMetadata
     from pipeline.model.network import preprocessing_for
     from pipeline.model.start import keep_weights
     from pipeline.model.train import EpochReport, train
@@ -87,20 +86,6 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
         start=start,
         on_epoch=on_epoch,
     )
-    metadata = ModelMetadata(
-        classes=task.classes,
-        preprocessing=preprocessing,
-        architecture=stream.model.architecture,
-        stream=stream.name,
-        snapshot=task.snapshot.digest,
-        extra={"seed": stream.train.seed, "code": package_version("tidemark")},
-    )
-    onnx = folder / "model.onnx"
-    report = export(
-        trained.network, onnx, metadata=metadata, images=training.pixels[:EXPORT_SAMPLES], threads=stream.train.threads
-    )
-    log.info("exported; torch and ONNX differ by at most %.1e", report.largest_difference)
-    place.registry.log_metrics(run_id, {"export_largest_difference": report.largest_difference})
     weights = folder / WEIGHTS.name
     keep_weights(trained.network.backbone, task.classes, weights)
     place.registry.log_file(run_id, weights, str(WEIGHTS.parent))
@@ -112,11 +97,51 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
         "reason": task.reason,
         "check": task.check_id or "",
     }
-    version = place.registry.register(stream.name, run_id, onnx, tags)
+    # The number comes before the file, which holds it; until the file is kept nobody sees the version.
+    version = place.registry.reserve(stream.name, run_id, tags)
+    onnx = _export(place, task, trained, run_id, version, folder)
+    place.registry.keep_model(stream.name, version, run_id, onnx)
     place.registry.set_alias(stream.name, CHALLENGER, version)
     log.info("registered as version %d", version)
     shutil.rmtree(kept, ignore_errors=True)
     return place.registry.version(stream.name, version)
+
+
+def _export(place: Workplace, task: Task, trained: Trained, run_id: str, version: int, folder: Path) -> Path:
+    """The ONNX file, compared with torch on holdout images, and quantised where the stream asks for it."""
+    from pipeline.model.export import export
+    from pipeline.model.metadata import ModelMetadata
+    from pipeline.model.quantize import quantize_if_better
+
+    stream = place.stream
+    metadata = ModelMetadata(
+        classes=task.classes,
+        preprocessing=trained.preprocessing,
+        architecture=stream.model.architecture,
+        stream=stream.name,
+        snapshot=task.snapshot.digest,
+        version=version,
+        extra={"seed": stream.train.seed, "code": package_version("tidemark")},
+    )
+    holdout = task.snapshot.split("holdout")
+    chosen = [holdout[row] for row in range(0, len(holdout), -(-len(holdout) // EXPORT_SAMPLES) or 1)]
+    samples = read_pixels(place, chosen, trained.preprocessing, task.classes, folder / "export")
+    path = folder / "model.onnx"
+    report = export(trained.network, path, metadata=metadata, images=samples.pixels, threads=stream.train.threads)
+    log.info("exported; torch and ONNX differ by at most %.1e on %d images", report.largest_difference, report.images)
+    metrics = {"export_largest_difference": report.largest_difference}
+    if stream.export.quantize == "int8":
+        quantized = quantize_if_better(
+            path, stream.export, images=samples.pixels, labels=samples.labels, threads=stream.score.threads
+        )
+        log.info(
+            "8 bits: accuracy %.4f instead of %.4f on %d images, %.2f times as fast: %s",
+            *(quantized.int8_accuracy, quantized.accuracy, quantized.images, quantized.speedup),
+            "taken" if quantized.used else "not taken",
+        )
+        metrics |= {f"quantized_{name}": float(value) for name, value in quantized.to_dict().items()}
+    place.registry.log_metrics(run_id, metrics)
+    return path
 
 
 def _kept_folder(place: Workplace, task: Task) -> Path:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ImageRejected, ObjectMissing
 from pipeline.images.decode import Limits, decode
+from pipeline.images.kept import KeptImages
 from pipeline.images.preprocess import Preprocessing
 from pipeline.policies import IngestPolicy
 from pipeline.records import Image
@@ -35,8 +36,12 @@ def limits_of(policy: IngestPolicy) -> Limits:
     return Limits(max_pixels=policy.max_pixels, min_side=policy.min_side)
 
 
-def load_pixels(place: Workplace, images: Sequence[Image], preprocessing: Preprocessing) -> Iterator[Loaded]:
+def load_pixels(
+    place: Workplace, images: Sequence[Image], preprocessing: Preprocessing, kept: KeptImages | None = None
+) -> Iterator[Loaded]:
     """Yield each image with its pixels, in order. An image that cannot be read any more comes with its reason.
+
+    What is kept on the local disk is not fetched; the rest is kept there from now on.
 
     Raises:
         StoreError: The store itself does not serve.
@@ -45,15 +50,20 @@ def load_pixels(place: Workplace, images: Sequence[Image], preprocessing: Prepro
     limits = limits_of(policy)
 
     def load(image: Image) -> Loaded:
+        if kept is not None and (before := kept.get(image.sha256)) is not None:
+            return Loaded(image, before)
         try:
             data = place.store.get_image(image.key, policy.max_bytes)
             if hashlib.sha256(data).hexdigest() != image.sha256:
                 return Loaded(image, None, f"{image.key!r} has other content now than when it was taken in")
-            return Loaded(image, preprocessing.apply(decode(data, limits).pixels))
+            pixels = preprocessing.apply(decode(data, limits).pixels)
         except ObjectMissing:
             return Loaded(image, None, f"{image.key!r} is gone from the store")
         except ImageRejected as rejection:
             return Loaded(image, None, f"{image.key!r}: {rejection.sentence}")
+        if kept is not None:
+            kept.put(image.sha256, pixels)
+        return Loaded(image, pixels)
 
     return overlapped(load, images, policy.workers)
 

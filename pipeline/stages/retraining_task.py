@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.model.snapshot import Snapshot
 from pipeline.records import ModelVersion
-from pipeline.stream import Stream
+from pipeline.stream import RECIPE, Stream
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Task:
 
     snapshot: Snapshot
     classes: tuple[str, ...]
-    recipe: str  # canonical JSON of the stream's model and train parts
+    recipe: str  # canonical JSON of the stream's model, train and export parts
     champion: ModelVersion | None
     reason: str
     check_id: str | None
@@ -35,5 +35,5 @@ class Task:
 
 def recipe_of(stream: Stream) -> str:
     """All that the stream's file says of how to make a model, as canonical JSON."""
-    parts = {"model": stream.model.model_dump(), "train": stream.train.model_dump(), "classes": stream.classes}
-    return json.dumps(parts, sort_keys=True)
+    parts = {part: getattr(stream, part).model_dump() for part in RECIPE}
+    return json.dumps({**parts, "classes": stream.classes}, sort_keys=True)

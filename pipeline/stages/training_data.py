@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import TrainingImpossible
+from pipeline.errors import TrainingFailed, TrainingImpossible
+from pipeline.images.kept import KeptImages
 from pipeline.images.preprocess import Preprocessing
 from pipeline.progress import track
 from pipeline.records import Image
@@ -49,6 +52,7 @@ def read_pixels(
 
     Raises:
         TrainingImpossible: There are none, or more than one in twenty cannot be read.
+        TrainingFailed: The disk has no room for them.
         StoreError: The store does not serve.
     """
     name, size = place.stream.name, preprocessing.size
@@ -56,11 +60,13 @@ def read_pixels(
         raise TrainingImpossible(
             f"stream {name} has too few labelled images for training and holdout: add more, then retrain"
         )
-    mapped = np.memmap(path, np.uint8, "w+", shape=(len(images), size, size, 3))
+    mapped = _room_for(len(images), size, path)
+    settings = place.settings
+    cache = KeptImages(settings.home / "cache" / "pixels", preprocessing, settings.image_cache_mb * 1024**2)
     kept: list[Image] = []
     failures: list[str] = []
     with track("reading images", len(images)) as advance:
-        for item in load_pixels(place, images, preprocessing):
+        for item in load_pixels(place, images, preprocessing, cache):
             advance(1)
             if item.pixels is None:
                 failures.append(item.failure or "")
@@ -81,3 +87,21 @@ def read_pixels(
         np.array([image.batch_id for image in kept], np.int64),
         np.array([image.id for image in kept], np.int64),
     )
+
+
+def _room_for(count: int, size: int, path: Path) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A mapped file of (count, size, size, 3) uint8 whose every byte the disk has promised.
+
+    A file with holes would end the process by a signal, without a word, when the disk fills up.
+    """
+    needed = count * size * size * 3
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, needed)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise TrainingFailed(
+            f"no room for {count} decoded images ({needed / 1024**2:.0f} MiB) in {path.parent} "
+            f"({error.strerror or error}): make room there, or set TMPDIR to another disk"
+        ) from None
+    return np.memmap(path, np.uint8, "r+", shape=(count, size, size, 3))

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 MODEL_FILE = "model/model.onnx"
+_SHA256 = "sha256"  # the tag that a version has as soon as its file is kept
 
 # How MLflow's client behaves, unless the environment says otherwise.
 _MANNERS = {
@@ -86,34 +87,45 @@ class Registry:
 
     # -- versions
 
-    def register(self, stream: str, run_id: str, onnx: Path, tags: Mapping[str, str]) -> int:
-        """Keep an ONNX file with its run, make it a new version, and return the version's number."""
-        self.log_file(run_id, onnx, str(Path(MODEL_FILE).parent))
-        digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
+    def reserve(self, stream: str, run_id: str, tags: Mapping[str, str]) -> int:
+        """Take the next version's number for a run, so that its ONNX file can hold it; `keep_model` makes it a version.
+
+        Until then nobody sees it. Reserved numbers whose retraining was killed are given back: call it with the
+        stream's lock held.
+        """
         with self._translated():
             self._make_model(stream)
+            for item in self._every_version(stream):
+                if _SHA256 not in item.tags:
+                    self._client.delete_model_version(stream, item.version)
             version = self._client.create_model_version(
                 stream,
                 source=f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FILE}",
                 run_id=run_id,
-                tags={**tags, "sha256": digest},
-                await_creation_for=0,  # the source exists already
+                tags=dict(tags),
+                await_creation_for=0,  # the source follows
             )
         return int(version.version)
+
+    def register(self, stream: str, run_id: str, onnx: Path, tags: Mapping[str, str]) -> int:
+        """Reserve and keep in one: a version of a file that need not hold its number."""
+        version = self.reserve(stream, run_id, tags)
+        self.keep_model(stream, version, run_id, onnx)
+        return version
+
+    def keep_model(self, stream: str, version: int, run_id: str, onnx: Path) -> None:
+        """Keep the ONNX file of a reserved version with its run; from now on it is a version."""
+        self.log_file(run_id, onnx, str(Path(MODEL_FILE).parent))
+        digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
+        with self._translated():
+            self._client.set_model_version_tag(stream, str(version), _SHA256, digest)
 
     def versions(self, stream: str) -> list[ModelVersion]:
         """Every version, oldest first."""
         with self._translated():
             # The search leaves aliases out, the model itself carries them.
             aliases = self._aliases(stream)
-            found = []
-            token: str | None = None
-            while True:
-                page = self._client.search_model_versions(f"name='{stream}'", max_results=200, page_token=token)
-                found += [_version(item, aliases) for item in page]
-                token = page.token
-                if not token:
-                    break
+            found = [_version(item, aliases) for item in self._every_version(stream) if _SHA256 in item.tags]
         return sorted(found, key=lambda version: version.version)
 
     def version(self, stream: str, number: int) -> ModelVersion:
@@ -172,7 +184,7 @@ class Registry:
         Raises:
             RegistryError: The file is missing or is not the one that was registered.
         """
-        wanted = version.tags.get("sha256", "")
+        wanted = version.tags.get(_SHA256, "")
         target = self._cache / version.stream / f"{version.version}-{wanted[:16]}.onnx"
         if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == wanted:
             return target
@@ -217,6 +229,17 @@ class Registry:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
+
+    def _every_version(self, stream: str) -> list[Any]:
+        """Versions as MLflow has them, reserved numbers included."""
+        found: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_model_versions(f"name='{stream}'", max_results=200, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
 
     def _make_model(self, stream: str) -> None:
         from mlflow.exceptions import MlflowException

@@ -45,6 +45,8 @@ def test_numbers_as_classes_become_the_folders_names(tmp_path: Path) -> None:
         ("drift: {alpha: 0.000001}", ["`drift.alpha`"]),
         ("drift: {cooldown: -1}", ["`drift.cooldown`"]),
         ("holdout: {share: 1.5}", ["`holdout.share`", "less than 1", "1.5"]),
+        ("export: {quantize: int4}", ["`export.quantize`", "'none' or 'int8'"]),
+        ("train: {freeze: 2}", ["name model.weights"]),
         ("labels: guess", ["`labels`", "'jsonl' or 'none'"]),
         ("classes: [one]", ["at least two classes"]),
         ("classes: [a, a]", ["each once"]),

@@ -76,6 +76,7 @@ def exported(run: Run, digits: Digits, tmp_path_factory: pytest.TempPathFactory)
         architecture="test_resnet",
         stream="digits",
         snapshot="ab" * 32,
+        version=7,
         extra={"seed": 0},
     )
     return Exported(path, export(run.trained.network, path, metadata=metadata, images=digits.holdout.pixels, threads=1))

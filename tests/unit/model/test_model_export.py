@@ -50,6 +50,7 @@ def test_the_file_says_what_it_is(exported: Exported) -> None:
     assert metadata.classes == CLASSES
     assert metadata.preprocessing == Preprocessing(32, 1.0, "bilinear")
     assert (metadata.architecture, metadata.stream, metadata.snapshot) == ("test_resnet", "digits", "ab" * 32)
+    assert metadata.version == 7
     assert metadata.extra == {"seed": 0}
 
 
