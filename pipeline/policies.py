@@ -139,8 +139,13 @@ class GatePolicy(Part):
 class ScorePolicy(Part):
     """How predictions are made."""
 
-    shard_images: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
-    batch_size: Count = 64
+    shard_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = Field(
+        5.0, description="A shard takes about so long, by the speed of those before."
+    )
+    shard_images: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="A shard has so many images instead."
+    )
+    batch_size: Count = Field(64, description="Images that go through the network at once; fewer of large ones.")
     top_k: Annotated[int, Field(ge=1, le=100)] = 3
     schedule: str | None = Field("30 6 * * *", description="Catch-up run, cron; `null` for none.")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="Threads; 0 takes every processor there is.")

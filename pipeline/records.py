@@ -67,6 +67,7 @@ class Image:
     split: Split
     batch_id: int
     near_group: int | None = None  # the first image of its group of near duplicates; None where it is like no other
+    bytes: int = 0  # of its file; 0 where nobody asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from pipeline.errors import ImageRejected
 from pipeline.images.integrity import require_whole
 from pipeline.images.orientation import Orientation, orientation_of
-from pipeline.images.rgb import strips
+from pipeline.images.rgb import to_rgb
 from pipeline.images.signatures import WEBP, container_of, webp_size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -74,11 +74,7 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
     """
     with rejections():
         stored = load(data, limits)
-        pixels = np.empty((stored.image.height, stored.image.width, 3), dtype=np.uint8)
-        for top, strip in strips(stored.image):
-            part = np.asarray(strip)
-            pixels[top : top + strip.height] = part if part.ndim == 3 else part[..., np.newaxis]
-        del strip, part
+        pixels = to_rgb(stored.image)
         name, orientation = stored.format, stored.orientation
         del stored  # an upright copy must not be a third one in memory
         return Decoded(pixels=np.ascontiguousarray(orientation.turn_array(pixels)), format=name)
@@ -90,6 +86,20 @@ def load(data: bytes, limits: Limits) -> Stored:
     Raises:
         ImageRejected: The file is no image that may be let in.
         Exception: Whatever Pillow's decoders raise.
+    """
+    image = opened(data, limits)
+    image.load()
+    name = image.format or "?"
+    # Cameras write JPEG files with a second picture behind the first; Pillow has an own name for them.
+    return Stored(image, "JPEG" if name == "MPO" else name, orientation_of(image))
+
+
+def opened(data: bytes, limits: Limits) -> Image.Image:
+    """Open a file that may be let in, as far as that can be told before it is decoded; within ``rejections``.
+
+    Raises:
+        ImageRejected: The file is no image that may be let in.
+        Exception: Whatever Pillow raises.
     """
     if not data:
         raise ImageRejected("empty", "the file is empty")
@@ -108,10 +118,7 @@ def load(data: bytes, limits: Limits) -> Stored:
         raise ImageRejected("not_an_image", f"not one of {', '.join(FORMATS)}") from None
     _validate_size(image.size, limits)
     require_whole(data, container)
-    image.load()
-    name = image.format or "?"
-    # Cameras write JPEG files with a second picture behind the first; Pillow has an own name for them.
-    return Stored(image, "JPEG" if name == "MPO" else name, orientation_of(image))
+    return image
 
 
 @contextlib.contextmanager

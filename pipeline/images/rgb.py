@@ -44,6 +44,20 @@ def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield top, convert(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of an image of any mode, as it lies: (H, W, 3) uint8."""
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for top, strip in strips(image):
+        part = np.asarray(strip)
+        pixels[top : top + strip.height] = part if part.ndim == 3 else part[..., np.newaxis]
+    return pixels
+
+
+def is_plain(image: Image.Image) -> bool:
+    """Whether an image is RGB or grey as it is, so that nothing need be converted."""
+    return image.mode in {"RGB", "L"} and "transparency" not in image.info
+
+
 def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     mode = image.mode
     if mode.startswith("I;16"):

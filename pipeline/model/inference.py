@@ -41,11 +41,15 @@ class Classifier:
         path: The file.
         metadata: What the file says of itself.
         embedding_dim: Columns of the embeddings.
-        threads: Threads that one batch is computed with.
+        threads: Threads that batches are computed with, all together.
+        lanes: Callers among which the threads are divided.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0, lanes: int = 1) -> None:
         """Open the file with so many threads; 0 takes every processor that affinity and CPU quota leave.
+
+        Threads that share the work on one batch wait for each other after every layer. Where there is more than one
+        batch to compute, let ``lanes`` callers run one each at the same time: they never wait.
 
         Raises:
             ModelUnreadable: The file is missing, damaged or not an export of this project.
@@ -54,11 +58,14 @@ class Classifier:
 
         self.path = path
         self.threads = resolve_threads(threads)
+        self.lanes = min(max(lanes, 1), self.threads)
         if not path.is_file():
             raise ModelUnreadable(f"there is no ONNX file {path}: {REMEDY}")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = self.threads // self.lanes
         options.inter_op_num_threads = 1
+        if self.lanes > 1:  # a lane that decodes meanwhile needs the processors that waiting threads would burn
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # failures arrive as exceptions; stderr stays with the caller
         try:
             self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -84,6 +91,8 @@ class Classifier:
         on_batch: Callable[[int], None] | None = None,
     ) -> Outputs:
         """Classify prepared images: (n, size, size, 3) uint8 → probabilities (n, classes), embeddings (n, dim).
+
+        Any number of threads may call it at once.
 
         An array that is mapped from a file is read batch by batch. ``on_batch`` hears how many images are done.
 

@@ -99,13 +99,14 @@ def _with_weights(policy: ModelPolicy, classes: int, config: Any) -> nn.Module:
 
 
 def preprocessing_for(policy: ModelPolicy) -> Preprocessing:
-    """The preprocessing of a recipe: its size, the interpolation that timm names for the architecture, no crop.
+    """The preprocessing of a recipe: its size, the interpolation that timm names for the architecture, no crop; large
+    JPEGs are decoded at reduced size.
 
     Raises:
         ConfigurationError: There is no such architecture.
     """
     interpolation = _config(policy.architecture).interpolation
-    return Preprocessing(policy.image_size, 1.0, interpolation if interpolation in FILTERS else "bicubic")
+    return Preprocessing(policy.image_size, 1.0, interpolation if interpolation in FILTERS else "bicubic", reduced=True)
 
 
 def _config(architecture: str) -> Any:

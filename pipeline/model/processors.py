@@ -7,6 +7,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+MOST_LANES = 8
 
 
 def available_processors(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
@@ -27,6 +28,14 @@ def available_processors(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP)
 def resolve_threads(threads: int) -> int:
     """The recipe's number of threads; 0 stands for every available processor."""
     return threads if threads > 0 else available_processors()
+
+
+def lanes_for(threads: int) -> int:
+    """How many batches are computed side by side with so many threads.
+
+    One for each thread is fastest; but each holds its own activations, so that on large machines they get more threads.
+    """
+    return min(threads, MOST_LANES)
 
 
 def _quotas(cgroups: Path, membership: Path) -> list[float]:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import drift
 from drift.report import Estimate
 from pipeline.errors import CheckFailed
-from pipeline.model.inference import Classifier
 from pipeline.policies import DriftPolicy
 from pipeline.records import Image, ModelVersion
+from pipeline.stages.answers import open_classifier
 from pipeline.stages.embeddings import Embedded, embed_batches
 from pipeline.stages.evidence import Samples, accuracies, earlier_signals, resting
 from pipeline.stages.promotion import load_reference
@@ -55,7 +55,7 @@ def decide_on(place: Workplace, champion: ModelVersion, batches: tuple[int, ...]
         ServiceError: Store or database do not serve.
     """
     stream = place.stream
-    classifier = Classifier(place.registry.model_file(champion), stream.score.threads)
+    classifier = open_classifier(place, champion)
     reference = load_reference(place, champion.version)
     current = embed_batches(place, classifier, champion.version, batches, images)
     known = {image.id: image for image in images}

@@ -16,7 +16,7 @@ from pipeline.errors import ArtefactDamaged, ObjectMissing
 from pipeline.model.inference import Classifier
 from pipeline.progress import track
 from pipeline.records import Image
-from pipeline.stages.pixels import in_blocks, load_pixels
+from pipeline.stages.answers import Answers, answers
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 
@@ -52,25 +52,30 @@ class Embedded:
 
 
 def embed(place: Workplace, classifier: Classifier, images: Sequence[Image], what: str) -> Embedded:
-    """One pass of a model over images, fetching and decoding overlapped with it."""
-    size = place.stream.score.batch_size
-    ids: list[int] = []
-    failures: dict[int, str] = {}
-    probabilities = [np.empty((0, len(classifier.classes)), np.float32)]
-    embeddings = [np.empty((0, classifier.embedding_dim), np.float32)]
+    """One pass of a model over images, kept in memory as a whole."""
+    blocks = []
     with track(what, len(images)) as advance:
-        for block in in_blocks(load_pixels(place, images, classifier.preprocessing), size):
-            good = [item for item in block if item.pixels is not None]
-            failures |= {item.image.id: item.failure for item in block if item.failure is not None}
-            if good:
-                outputs = classifier.run(np.stack([item.pixels for item in good if item.pixels is not None]), size)
-                ids += [item.image.id for item in good]
-                probabilities.append(outputs.probabilities)
-                embeddings.append(outputs.embeddings)
-            advance(len(block))
-    for reason in list(failures.values())[:10]:
+        for block in answers(place, classifier, images):
+            blocks.append(block)
+            advance(len(block.images))
+    found = joined(classifier, blocks)
+    for reason in list(found.failures.values())[:10]:
         log.warning("left out: %s", reason)
-    return Embedded(np.array(ids, np.int64), np.concatenate(probabilities), np.concatenate(embeddings), failures)
+    return found
+
+
+def joined(classifier: Classifier, blocks: Sequence[Answers]) -> Embedded:
+    """The answers of some blocks as one."""
+    failures: dict[int, str] = {}
+    for block in blocks:
+        failures |= block.failures
+    none = (np.empty(0, np.int64), np.empty((0, len(classifier.classes)), np.float32))
+    return Embedded(
+        np.concatenate([none[0], *(block.image_ids for block in blocks)]),
+        np.concatenate([none[1], *(block.probabilities for block in blocks)]),
+        np.concatenate([np.empty((0, classifier.embedding_dim), np.float32), *(block.embeddings for block in blocks)]),
+        failures,
+    )
 
 
 def embed_batches(

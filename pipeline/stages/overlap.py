@@ -20,12 +20,14 @@ def overlapped(
     workers: int,
     ahead: int = AHEAD,
     size: Callable[[Item], int] = lambda item: 0,
+    bytes_ahead: int = BYTES_AHEAD,
 ) -> Iterator[Result]:
     """Apply a function in threads and yield its results in the order of the items.
 
-    No more than ``ahead`` items a worker are begun before their results are taken, and no more than 256 MiB by their
-    size unless a single item has it all, so that memory grows neither with the number of items nor with what they may
-    hold. An exception comes up where its result was due; what is under way is then waited for and the rest never begun.
+    No more than ``ahead`` items a worker are begun before their results are taken, and no more than ``bytes_ahead`` by
+    their size unless a single item has it all, so that memory grows neither with the number of items nor with what they
+    may hold. An exception comes up where its result was due; what is under way is then waited for and the rest never
+    begun.
     """
     source = iter(items)
     waiting: Item | None = None
@@ -43,7 +45,7 @@ def overlapped(
                             ended = True
                             break
                     weight = size(waiting)
-                    if window and under_way + weight > BYTES_AHEAD:
+                    if window and under_way + weight > bytes_ahead:
                         break
                     window.append((pool.submit(function, waiting), weight))
                     under_way += weight

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigurationError, ImageRejected, ObjectMissing
-from pipeline.images.decode import decode
+from pipeline.images.prepare import prepare
 from pipeline.images.preprocess import Preprocessing
 from pipeline.images.workshop import Workshop
 from pipeline.model.inference import Classifier
@@ -31,7 +31,7 @@ from pipeline.records import ModelVersion
 from pipeline.settings import Settings
 from pipeline.stages.overlap import overlapped
 from pipeline.stages.pixels import limits_of
-from pipeline.stages.score import best_classes
+from pipeline.stages.shard_writer import best_classes
 from pipeline.stages.sources import SCHEME, Source, sources
 from pipeline.storage.objects import ObjectStore
 from pipeline.storage.registry import Registry
@@ -141,7 +141,7 @@ def _look(
             return Seen(source)
         workshop.examine(data)  # a file that costs too much, or crashes a decoder, goes no further
         with turn:
-            pixels = preprocessing.apply(decode(data, limits_of(policy)).pixels)
+            pixels = prepare(data, limits_of(policy), preprocessing)
         return Seen(source, hashlib.sha256(data).hexdigest(), pixels)
     except ImageRejected as rejection:
         return Seen(source, code=rejection.code, reason=rejection.sentence)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ConfigurationError, IncompleteScore
+from pipeline.errors import ArtefactDamaged, ConfigurationError, IncompleteScore, ObjectMissing, TidemarkError
 from pipeline.model.inference import Classifier
-from pipeline.records import Image, ModelVersion, Prediction
-from pipeline.stages.embeddings import Embedded, embed, kept_embeddings
+from pipeline.progress import track
+from pipeline.records import ModelVersion
+from pipeline.stages.answers import Spent, answers, open_classifier
+from pipeline.stages.claims import Claims
+from pipeline.stages.embedding_files import read_rows
+from pipeline.stages.embeddings import Embedded
 from pipeline.stages.promotion import note_champion
+from pipeline.stages.shard_writer import ShardWriter, predictions_of, put_together
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 
@@ -21,12 +29,18 @@ log = logging.getLogger(__name__)
 
 SHARD = re.compile(r"(\d{1,18})-(\d{1,18})")
 MAX_SHARDS = 1000  # Airflow maps 1,024 tasks at most
+FIRST_SHARDS = 5000  # images, before any speed was measured
+SMALLEST_SHARDS = 500  # images: starting takes some seconds, which must not count
+LARGEST_SHARDS = 1_000_000
+WAIT_SECONDS = 1.0  # for others, before looking again
+ROWS = 4096  # of what a check has kept, at once
 
 
 def plan(place: Workplace, limit: int | None = None) -> dict[str, Any]:
     """Divide the images without a prediction by the champion into shards: ranges of image ids.
 
-    Without a champion there is nothing to plan, and no version; a young stream's catch-up run is no failure.
+    What the check has seen already is written right here, and makes no work. Without a champion there is nothing to
+    plan, and no version; a young stream's catch-up run is no failure.
     """
     stream = place.stream
     champion = note_champion(place)
@@ -34,26 +48,28 @@ def plan(place: Workplace, limit: int | None = None) -> dict[str, Any]:
         log.info("stream %s has no champion yet: nothing to score", stream.name)
         return {"stage": "score", "stream": stream.name, "version": None, "images": 0, "shards": [], "up_to": 0}
     newest = place.catalog.newest_image(stream.name)  # first: whatever comes in later is the next run's
-    shards = place.catalog.plan_shards(stream.name, champion.version, stream.score.shard_images, limit)
-    if len(shards) > MAX_SHARDS:
-        log.info("this run takes the first %d shards; the next one goes on", MAX_SHARDS)
-        shards = shards[:MAX_SHARDS]
+    known = _use_checks(place, champion)
+    size = _shard_size(place)
+    shards = place.catalog.plan_shards(stream.name, champion.version, size, MAX_SHARDS, limit)
     images = sum(count for _, _, count in shards)
     log.info("%d images to predict by version %d, in %d shards", images, champion.version, len(shards))
     # Shards hold the lowest ids without a prediction: where a limit cuts them off, all images before the cut are due.
-    cut = limit is not None or len(shards) == MAX_SHARDS
     return {
         "stage": "score",
         "stream": stream.name,
         "version": champion.version,
         "images": images,
+        "known": known,
         "shards": [f"{first}-{last}" for first, last, _ in shards],
-        "up_to": shards[-1][1] if cut and shards else newest,
+        "up_to": shards[-1][1] if limit is not None and shards else newest,
     }
 
 
 def score_shard(place: Workplace, shard: str, version: int) -> dict[str, Any]:
     """Predict the images of one shard that the version has not predicted yet.
+
+    Any number of processes may do so at once, with the same shard or others that overlap: they divide the images, and
+    each waits for the others' last ones. Where another version takes charge, the shard ends early.
 
     Raises:
         ConfigurationError: The shard or the version is not one.
@@ -63,15 +79,26 @@ def score_shard(place: Workplace, shard: str, version: int) -> dict[str, Any]:
     if match is None:
         raise ConfigurationError(f"a shard is a range of image ids such as 1-5000, not {shard!r}")
     first, last = int(match[1]), int(match[2])
-    model = place.registry.version(place.stream.name, version)
-    images = place.catalog.shard_images(place.stream.name, version, first, last)
-    written = _score_images(place, model, images)
+    stream, catalog = place.stream.name, place.catalog
+    result = {"stage": "score", "stream": stream, "version": version, "shard": shard}
+    model = place.registry.version(stream, version)
+    champion = note_champion(place)
+    if champion is None or champion.version != version:
+        log.info("version %d is not in charge any more: its shard %s is left", version, shard)
+        return {**result, "predictions": 0, "superseded": True}
+    claims = Claims(catalog, stream, version, (first, last), catalog.now())
+    written, superseded = 0, False
+    if claims.open_cells():
+        written, superseded = _score(place, open_classifier(place, model), version, shard, claims)
+    put_together(place, version, shard)
     log.info("shard %s: %d predictions by version %d", shard, written, version)
-    return {"stage": "score", "stream": place.stream.name, "version": version, "shard": shard, "predictions": written}
+    return {**result, "predictions": written, "superseded": superseded}
 
 
 def finish(place: Workplace, version: int, up_to: int | None = None) -> dict[str, Any]:
     """Prove that every image that a plan was for has its prediction or a recorded failure.
+
+    Where another version is in charge by now there is nothing to prove: its own run predicts all images.
 
     Raises:
         IncompleteScore: Some have neither.
@@ -82,17 +109,25 @@ def finish(place: Workplace, version: int, up_to: int | None = None) -> dict[str
     log.info(
         "%d images, %d predictions by version %d, %d failures", found.images, found.predictions, version, found.failures
     )
+    superseded = False
     if found.missing:
+        champion = note_champion(place)
+        superseded = champion is None or champion.version != version
+        if superseded:
+            log.info("version %d is not in charge any more: what it has not predicted is left", version)
+    if found.missing and not superseded:
         some = ", ".join(repr(key) for key in place.catalog.missing_keys(stream, version, up_to))
         raise IncompleteScore(
             f"{found.missing} images of {stream} have no prediction by version {version}, among them {some}: "
             f"run `tidemark score {stream}`"
         )
+    put_together(place, version)
     return {
         "stage": "score",
         "stream": stream,
         "version": version,
-        "complete": up_to >= place.catalog.newest_image(stream),
+        "complete": not found.missing and up_to >= place.catalog.newest_image(stream),
+        "superseded": superseded,
         "images": found.images,
         "predictions": found.predictions,
         "failures": found.failures,
@@ -100,78 +135,102 @@ def finish(place: Workplace, version: int, up_to: int | None = None) -> dict[str
 
 
 def score(place: Workplace, limit: int | None = None) -> dict[str, Any]:
-    """Plan, score every shard, prove completeness.
+    """Plan, score every shard, prove completeness; from the start again where another version takes charge meanwhile.
 
     Raises:
         NoChampion: There is nobody to ask.
         IncompleteScore: Images are left without prediction and without a recorded failure.
     """
-    place.registry.require_champion(place.stream.name)
-    planned = plan(place, limit)
-    written = 0
-    for shard in planned["shards"]:
-        written += score_shard(place, shard, planned["version"])["predictions"]
-    return {**finish(place, planned["version"], planned["up_to"]), "new": written}
-
-
-def _score_images(place: Workplace, model: ModelVersion, images: Sequence[Image]) -> int:
-    stream = place.stream
-    written = 0
-    if not images:
-        return written
-    classifier = Classifier(place.registry.model_file(model), stream.score.threads)
-    # What the check computed for these images is kept: the network runs over an image once.
-    rest: list[Image] = []
-    kept = _kept(place, model.version, images)
-    for image in images:
-        if image.id not in kept:
-            rest.append(image)
-    written += place.catalog.write_predictions(
-        stream.name,
-        model.version,
-        [_prediction(classifier, image_id, row, stream.score.top_k) for image_id, row in kept.items()],
-    )
-    step = 32 * stream.score.batch_size
-    for start in range(0, len(rest), step):
-        part = rest[start : start + step]
-        embedded = embed(place, classifier, part, f"scoring with version {model.version}")
-        name = keys.score_shard([image.id for image in part])
-        if not embedded.failures:
-            place.store.put_artifact(keys.embeddings(stream.name, model.version, name), embedded.to_bytes())
-        written += place.catalog.write_predictions(
-            stream.name, model.version, list(_predictions(classifier, embedded, stream.score.top_k))
-        )
-        place.catalog.record_failures(stream.name, model.version, embedded.failures)
-    return written
-
-
-def _kept(place: Workplace, version: int, images: Sequence[Image]) -> dict[int, Any]:
-    wanted = {image.id for image in images}
-    found: dict[int, Any] = {}
-    batches = sorted({image.batch_id for image in images})
-    for check in place.catalog.checks_of_batches(place.stream.name, batches):
-        if check.model_version != version:
+    while True:
+        place.registry.require_champion(place.stream.name)
+        planned = plan(place, limit)
+        version = planned["version"]
+        if version is None:
             continue
-        embedded = kept_embeddings(place, version, check.batch_ids)
-        if embedded is not None:
-            pairs = zip(embedded.image_ids.tolist(), embedded.probabilities, strict=True)
-            found |= {image_id: row for image_id, row in pairs if image_id in wanted}
-    if found:
-        log.info("%d images were seen by the check already", len(found))
-    return found
+        written = planned["known"]
+        superseded = False
+        for shard in planned["shards"]:
+            done = score_shard(place, shard, version)
+            written += done["predictions"]
+            superseded = done["superseded"]
+            if superseded:
+                break
+        if not superseded:
+            proven = finish(place, version, planned["up_to"])
+            if not proven["superseded"]:
+                return {**proven, "new": written}
+        log.info("the new champion predicts the images")
 
 
-def _predictions(classifier: Classifier, embedded: Embedded, top_k: int) -> list[Prediction]:
-    pairs = zip(embedded.image_ids.tolist(), embedded.probabilities, strict=True)
-    return [_prediction(classifier, image_id, row, top_k) for image_id, row in pairs]
+def _shard_size(place: Workplace) -> int:
+    """Images that take the minutes that a shard shall take, by the speed of the newest ones."""
+    policy = place.stream.score
+    if policy.shard_images is not None:
+        return policy.shard_images
+    speed = place.catalog.scoring_speed(place.stream.name, SMALLEST_SHARDS)
+    if speed is None:
+        return FIRST_SHARDS
+    size = round(60 * policy.shard_minutes * speed)
+    log.info("lately %.0f images a second: shards of %d images", speed, size)
+    return min(max(size, SMALLEST_SHARDS), LARGEST_SHARDS)
 
 
-def _prediction(classifier: Classifier, image_id: int, row: Any, top_k: int) -> Prediction:
-    best = best_classes(classifier.classes, row, top_k)
-    return Prediction(image_id=image_id, label=best[0][0], confidence=best[0][1], top_k=best)
+def _score(place: Workplace, classifier: Classifier, version: int, shard: str, claims: Claims) -> tuple[int, bool]:
+    """Predictions made, and whether another version took charge meanwhile."""
+    stream, catalog = place.stream.name, place.catalog
+    writer = ShardWriter(place, classifier, version, shard, claims)
+    spent, seconds, superseded = Spent(), 0.0, False
+    try:
+        with track(f"scoring with version {version}") as advance:
+            while not superseded and (cells := claims.open_cells()):
+                begun, before = time.monotonic(), writer.predictions + writer.failures
+                for block in answers(place, classifier, claims.images(cells), spent):
+                    writer.add(block)
+                    advance(len(block.images))
+                    if writer.is_due:
+                        writer.write()
+                        superseded = catalog.noted_champion(stream) != version
+                        if superseded:
+                            break
+                writer.write()
+                claims.release(everything=True)
+                seconds += time.monotonic() - begun
+                if writer.predictions + writer.failures == before and not superseded:
+                    log.info("another run has the rest of shard %s: waiting for it", shard)
+                    time.sleep(WAIT_SECONDS)
+    except TidemarkError:
+        with suppress(TidemarkError):  # what has been found out is kept where that is possible
+            writer.write()
+        raise
+    finally:
+        with suppress(TidemarkError):
+            claims.release(everything=True)
+    if done := writer.predictions + writer.failures:
+        catalog.note_shard(stream, version, *claims.ids, writer.predictions, writer.failures, max(seconds, 1e-3))
+        shares = ", ".join(f"{what} {share:.0%}" for what, share in spent.shares().items())
+        log.info("%.0f images a second; processor time: %s", done / max(seconds, 1e-3), shares)
+    return writer.predictions, superseded
 
 
-def best_classes(classes: Sequence[str], probabilities: Any, count: int) -> tuple[tuple[str, float], ...]:
-    """The most probable classes, the first one most: (classes,) → at most `count` of (class, probability)."""
-    order = np.argsort(-probabilities, kind="stable")[:count]
-    return tuple((classes[int(i)], round(float(probabilities[int(i)]), 6)) for i in order)
+def _use_checks(place: Workplace, champion: ModelVersion) -> int:
+    """Write the predictions that follow from what the champion's checks have kept: it looks at an image once."""
+    stream, catalog, written = place.stream, place.catalog, 0
+    for batches in catalog.checks_to_use(stream.name, champion.version):
+        key = keys.embeddings(stream.name, champion.version, keys.check_shard(batches))
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "kept.npz"
+            try:
+                with local.open("wb") as file:
+                    place.store.save_artifact(key, file)
+                classes = Classifier(place.registry.model_file(champion), 1).classes
+                for ids, probabilities in read_rows(local, key, ROWS, ("image_ids", "probabilities")):
+                    found = Embedded(ids, probabilities, np.empty((len(ids), 0), np.float32), {})
+                    predictions = predictions_of(classes, found, stream.score.top_k)
+                    written += catalog.write_answers(stream.name, champion.version, predictions, {})
+            except ObjectMissing:
+                continue  # a check that found unreadable images keeps nothing
+            except ArtefactDamaged as error:
+                log.warning("%s; its images are predicted again", error)
+    if written:
+        log.info("%d images were seen by the check already", written)
+    return written

@@ -30,6 +30,16 @@ def score_shard(images: Sequence[int]) -> str:
     return f"images-{images[0]}-{images[-1]}-{digest[:12]}"
 
 
+def embedding_parts(stream: str, version: int, shard: str | None = None) -> str:
+    """Prefix of what scoring keeps of a shard, or of all, until it is done; then one file of ``embeddings`` has it."""
+    return f"embeddings/{stream}/{version}/parts/{f'{shard}/' if shard else ''}"
+
+
+def embedding_part(stream: str, version: int, shard: str, images: Sequence[int]) -> str:
+    """Some images of a shard that is under way, by id."""
+    return f"{embedding_parts(stream, version, shard)}{score_shard(images)}.npz"
+
+
 def reference(stream: str, version: int) -> str:
     """Embeddings and probabilities of the holdout images that stand for normal under one model version."""
     return f"references/{stream}/{version}/reference.npz"

@@ -201,8 +201,19 @@ class ObjectStore:
             )
         return body or b""
 
+    def save_artifact(self, key: str, file: IO[bytes]) -> None:
+        """Write an artefact's bytes to a file as they come; raises ObjectMissing."""
+        with self._translated(self.artifact_bucket, key):
+            body = self._client.get_object(Bucket=self.artifact_bucket, Key=key)["Body"]
+            for part in body.iter_chunks(1 << 20):
+                file.write(part)
+
+    def list_artifacts(self, prefix: str) -> list[str]:
+        """Keys of the artefacts below a prefix."""
+        return [item.key for item in self._list(self.artifact_bucket, prefix)]
+
     def delete_artifacts(self, prefix: str) -> int:
-        """Delete the artefacts below a prefix; for forgetting a whole stream."""
+        """Delete the artefacts below a prefix; for forgetting a whole stream, and parts that were put together."""
         return self._delete(self.artifact_bucket, prefix)
 
     # -- buckets

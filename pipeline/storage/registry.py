@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 MODEL_FILE = "model/model.onnx"
 _SHA256 = "sha256"  # the tag that a version has as soon as its file is kept
+KEPT_FILES = 3  # of a stream's models on the local disk: champion, challenger, the one to roll back to
+KEPT_SECONDS = 24 * 3600.0  # and whatever was used since
 
 # How MLflow's client behaves, unless the environment says otherwise.
 _MANNERS = {
@@ -134,9 +137,15 @@ class Registry:
         Raises:
             ConfigurationError: The stream has no such version.
         """
-        for version in self.versions(stream):
-            if version.version == number:
-                return version
+        from mlflow.exceptions import MlflowException
+
+        with self._translated():
+            try:
+                found = self._client.get_model_version(stream, str(number))
+                return _version(found, {number: tuple(found.aliases)})
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
         known = ", ".join(str(version.version) for version in self.versions(stream)) or "none yet"
         raise ConfigurationError(f"stream {stream} has no model version {number}; its versions: {known}")
 
@@ -187,6 +196,8 @@ class Registry:
         wanted = version.tags.get(_SHA256, "")
         target = self._cache / version.stream / f"{version.version}-{wanted[:16]}.onnx"
         if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == wanted:
+            with suppress(OSError):  # a folder that may only be read serves as well
+                os.utime(target)
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -198,6 +209,7 @@ class Registry:
                     f"put another version in charge with `tidemark rollback {version.stream}`"
                 )
             shutil.move(path, target)
+        _prune(target.parent)
         return target
 
     def run_file(self, version: ModelVersion, name: str, folder: Path) -> Path | None:
@@ -273,6 +285,20 @@ class Registry:
             raise RegistryError(f"MLflow at {self._place} failed: {text[:300]}") from error
         except OSError as error:
             raise RegistryError(f"MLflow at {self._place} failed: {error}") from error
+
+
+def _prune(folder: Path) -> None:
+    """Delete the model files that were not used for longest, and what killed downloads left; nothing used lately."""
+    before = time.time() - KEPT_SECONDS
+    with suppress(OSError):  # another process may do the same
+        used = sorted(((path.stat().st_mtime, path) for path in folder.iterdir()), reverse=True)
+        files = [(when, path) for when, path in used if path.is_file()]
+        for when, path in files[KEPT_FILES:]:
+            if when < before:
+                path.unlink()
+        for when, path in used:
+            if path.is_dir() and when < before:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _without_login(uri: str) -> str:

@@ -21,13 +21,13 @@ group by b.id
 order by b.id;
 
 -- name: batch_images
-select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group, i.bytes
 from tidemark.live_image i
 where i.stream = %(stream)s and i.batch_id = any(%(batches)s)
 order by i.id;
 
 -- name: images_by_id
-select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group, i.bytes
 from tidemark.live_image i
 where i.stream = %(stream)s and i.id = any(%(ids)s)
 order by i.id;

@@ -1,12 +1,12 @@
 -- name: labelled_images
-select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group, i.bytes
 from tidemark.live_image i
 where i.stream = %(stream)s and i.label is not null
 order by i.id;
 
 -- name: holdout_images
 -- Labelled or not: a reference needs no labels.
-select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group, i.bytes
 from tidemark.live_image i
 where i.stream = %(stream)s and i.split = 'holdout' and i.batch_id >= %(since_batch)s
 order by i.id desc

@@ -1,8 +1,10 @@
 -- name: plan_shards
--- Ranges of image ids, each with at most `size` images that the version has not predicted.
+-- Ranges of image ids, each with at most `size` images that the version has not predicted; larger ones where there would
+-- be more than `most` of them.
 select min(id) as first, max(id) as last, count(*) as images
 from (
-    select id, (row_number() over (order by id) - 1) / %(size)s as shard
+    select id, (row_number() over (order by id) - 1)
+               / greatest(%(size)s, (count(*) over () + %(most)s - 1) / %(most)s) as shard
     from (
         select i.id
         from tidemark.live_image i
@@ -16,11 +18,67 @@ group by shard
 order by shard;
 
 -- name: shard_images
-select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group
+select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group, i.bytes
 from tidemark.live_image i
 left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
 where i.stream = %(stream)s and i.id between %(first)s and %(last)s and p.image_id is null
+  and not exists (
+      select 1 from tidemark.prediction_failure f
+      where f.image_id = i.id and f.model_version = %(version)s and f.failed_at >= %(since)s
+  )
 order by i.id;
+
+-- name: open_cells
+-- Where the images lie that the version has neither predicted nor failed on since a time.
+select distinct i.id / %(cell)s as cell
+from tidemark.live_image i
+left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
+where i.stream = %(stream)s and i.id between %(first)s and %(last)s and p.image_id is null
+  and not exists (
+      select 1 from tidemark.prediction_failure f
+      where f.image_id = i.id and f.model_version = %(version)s and f.failed_at >= %(since)s
+  )
+order by cell;
+
+-- name: claim
+select pg_try_advisory_lock(hashtextextended(%(lock)s, 0)) as claimed;
+
+-- name: release
+select pg_advisory_unlock(hashtextextended(%(lock)s, 0)) as released;
+
+-- name: now
+select now() as now;
+
+-- name: speed
+-- Images a second of the newest shards; those of a few images say little but how long a start takes.
+select sum(predictions + failures) / sum(seconds) as speed
+from (
+    select predictions, failures, seconds
+    from tidemark.scored_shard
+    where stream = %(stream)s and predictions + failures >= %(least)s
+    order by id desc
+    limit 20
+) newest;
+
+-- name: insert_shard
+insert into tidemark.scored_shard (stream, model_version, first_id, last_id, predictions, failures, seconds, run)
+values (%(stream)s, %(version)s, %(first)s, %(last)s, %(predictions)s, %(failures)s, %(seconds)s, %(run)s);
+
+-- name: checks_to_use
+-- Checks by a version with an image that it has not predicted yet, oldest first.
+select c.id, c.batch_ids
+from tidemark.drift_check c
+where c.stream = %(stream)s and c.model_version = %(version)s
+  and exists (
+      select 1
+      from tidemark.live_image i
+      left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
+      where i.batch_id = any(c.batch_ids) and p.image_id is null
+  )
+order by c.created_at, c.id;
+
+-- name: noted_champion
+select model_version from tidemark.champion where stream = %(stream)s;
 
 -- name: make_staging
 create temporary table if not exists prediction_staging (
@@ -42,7 +100,10 @@ where f.image_id = s.image_id and f.model_version = %(version)s;
 
 -- name: upsert_failure
 insert into tidemark.prediction_failure (image_id, model_version, stream, reason)
-values (%(image_id)s, %(version)s, %(stream)s, %(reason)s)
+select %(image_id)s, %(version)s, %(stream)s, %(reason)s
+where not exists (
+    select 1 from tidemark.prediction where image_id = %(image_id)s and model_version = %(version)s
+)
 on conflict (image_id, model_version) do update set reason = excluded.reason, failed_at = now();
 
 -- name: newest_image

@@ -16,6 +16,7 @@ select
 -- Everything the catalogue knows of one stream, in the order that references allow.
 delete from tidemark.prediction where stream = %(stream)s;
 delete from tidemark.prediction_failure where stream = %(stream)s;
+delete from tidemark.scored_shard where stream = %(stream)s;
 delete from tidemark.champion where stream = %(stream)s;
 delete from tidemark.promotion where stream = %(stream)s;
 delete from tidemark.retraining where stream = %(stream)s;

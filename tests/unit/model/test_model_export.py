@@ -48,7 +48,7 @@ def test_the_graph_is_the_one_that_was_agreed(exported: Exported) -> None:
 def test_the_file_says_what_it_is(exported: Exported) -> None:
     metadata = Classifier(exported.path, 1).metadata
     assert metadata.classes == CLASSES
-    assert metadata.preprocessing == Preprocessing(32, 1.0, "bilinear")
+    assert metadata.preprocessing == Preprocessing(32, 1.0, "bilinear", reduced=True)
     assert (metadata.architecture, metadata.stream, metadata.snapshot) == ("test_resnet", "digits", "ab" * 32)
     assert metadata.version == 7
     assert metadata.extra == {"seed": 0}

@@ -48,7 +48,7 @@ def test_normalisation_is_the_architectures_own() -> None:
 
 
 def test_the_preprocessing_follows_recipe_and_architecture() -> None:
-    assert preprocessing_for(policy(size=48)) == Preprocessing(48, 1.0, "bilinear")
+    assert preprocessing_for(policy(size=48)) == Preprocessing(48, 1.0, "bilinear", reduced=True)
     assert preprocessing_for(policy(architecture="resnet18")).interpolation == "bicubic"
 
 

@@ -68,6 +68,10 @@ def test_other_arrays_are_refused(pixels: Any) -> None:
 def test_it_survives_its_dictionary() -> None:
     preprocessing = Preprocessing(96, 0.9, "bilinear")
     assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    # What was written before there was `reduced` means whole pictures, and is written so again.
+    assert set(preprocessing.to_dict()) == {"size", "crop_pct", "interpolation"}
+    reduced = Preprocessing(96, 0.9, "bilinear", reduced=True)
+    assert Preprocessing.from_dict(reduced.to_dict()) == reduced
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,7 @@ def test_it_survives_its_dictionary() -> None:
         {},
         {"size": 32, "crop_pct": 1.0},
         {"size": 32, "crop_pct": 1.0, "interpolation": "bicubic", "mean": 0},
+        {"size": 32, "crop_pct": 1.0, "interpolation": "bicubic", "reduced": 1},
         {"size": 0, "crop_pct": 1.0, "interpolation": "bicubic"},
         {"size": True, "crop_pct": 1.0, "interpolation": "bicubic"},
         {"size": "32", "crop_pct": 1.0, "interpolation": "bicubic"},

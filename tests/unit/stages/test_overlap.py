@@ -32,8 +32,7 @@ def test_few_items_are_under_way_however_many_there_are() -> None:
     assert begun <= 10 + overlap.AHEAD * 3
 
 
-def test_large_items_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlap, "BYTES_AHEAD", 100)
+def test_large_items_wait_for_each_other() -> None:
     lock, under_way, most = threading.Lock(), 0, 0
 
     def hold(size: int) -> int:
@@ -47,7 +46,7 @@ def test_large_items_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> Non
         return size
 
     sizes = [30, 50, 500, 40, 20, 90, 10] * 3
-    assert list(overlapped(hold, sizes, 8, size=lambda item: item)) == sizes
+    assert list(overlapped(hold, sizes, 8, size=lambda item: item, bytes_ahead=100)) == sizes
     assert most <= 500  # one that is larger than all the room has it to itself
     assert max(size for size in sizes if size < 500) < 100
 
