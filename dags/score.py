@@ -28,7 +28,6 @@ PARAMS = {
         description="Score at most this many images; the rest waits for the next run. Empty for all.",
     ),
 }
-SHARDS_AT_A_TIME = 2  # a shard uses every processor of its worker; two overlap their starts and ends
 
 for source in sources():
     common = source.common("score", DOC, hours=72)
@@ -43,7 +42,8 @@ for source in sources():
             task_id="shard",
             stage="score",
             stream=source.name,
-            max_active_tis_per_dag=SHARDS_AT_A_TIME,
+            max_active_tis_per_dag=source.stream.score.parallel_shards,
+            pool=source.stream.score.pool,
             map_index_template="{{ task.options['shard'] }}",
         ).expand(options=plan.output)
         finish = StageOperator(

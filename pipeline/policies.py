@@ -145,6 +145,12 @@ class ScorePolicy(Part):
     shard_images: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None, description="A shard has so many images instead."
     )
+    parallel_shards: Annotated[int, Field(ge=1, le=1000)] = Field(
+        2, description="Shards that Airflow runs at a time: two on one machine, so that starts and ends overlap."
+    )
+    pool: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+        "default_pool", description="Airflow's pool whose slots the shards take; it must exist there."
+    )
     batch_size: Count = Field(64, description="Images that go through the network at once; fewer of large ones.")
     top_k: Annotated[int, Field(ge=1, le=100)] = 3
     schedule: str | None = Field("30 6 * * *", description="Catch-up run, cron; `null` for none.")

@@ -32,7 +32,7 @@ DIGITS = """
 description: Handwritten digits
 owner: lab
 schedule: "15 3 * * *"
-score: {schedule: "45 4 * * *"}
+score: {schedule: "45 4 * * *", parallel_shards: 5, pool: scoring}
 """
 FLOWERS = "schedule: null\nscore: {schedule: null}\n"
 

@@ -143,7 +143,8 @@ def test_shards_are_mapped_over_the_plan_and_few_at_a_time(alone: Parsed) -> Non
     tasks = alone.tasks("digits_score")
     assert tasks["shard"]["_is_mapped"]
     assert plain(tasks["shard"]["expand_input"]["value"])["options"] == {"task_id": "plan", "key": "return_value"}
-    assert tasks["shard"]["partial_kwargs"]["max_active_tis_per_dag"] == 2
+    assert tasks["shard"]["partial_kwargs"]["max_active_tis_per_dag"] == 5
+    assert tasks["shard"]["partial_kwargs"]["pool"] == "scoring"
     assert tasks["finish"]["trigger_rule"] == "none_failed_min_one_success"
     options = plain(tasks["finish"]["options"])
     assert options["finish"] is True

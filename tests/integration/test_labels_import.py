@@ -250,13 +250,14 @@ def test_drifted_images_come_first_then_uncertain_ones_spread_over_classes_and_g
         "d0": ("cat", 0.9), "d1": ("cat", 0.6), "d2": ("dog", 0.8),
         "c0": ("cat", 0.5), "c1": ("cat", 0.55), "c2": ("cat", 0.7), "c3": ("dog", 0.95), "e0": ("cat", 0.99),
     }  # fmt: skip
-    catalog.write_predictions(
+    catalog.write_answers(
         "pets",
         1,
         [
             Prediction(image_id=ids[name], label=label, confidence=confidence, top_k=())
             for name, (label, confidence) in guesses.items()
         ],
+        {},
     )
     order = [image.key[5:7] for image in catalog.labelling_queue("pets", 1, 100)]
     # Drifted ones, classes in turn; of the others the least certain of each class, then the second of each …
