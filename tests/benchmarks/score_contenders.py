@@ -33,7 +33,7 @@ def make_model(architecture: str, path: Path) -> None:
     """An exported network without training: speed does not depend on what its weights say."""
     from pipeline.model.export import export
     from pipeline.model.network import build_network, preprocessing_for
-    from pipeline.policies import ModelPolicy
+    from pipeline.recipe import ModelPolicy
 
     policy = ModelPolicy(architecture=architecture, image_size=SIDE)
     metadata = ModelMetadata(classes=CLASSES, preprocessing=preprocessing_for(policy), architecture=architecture)
