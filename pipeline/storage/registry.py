@@ -142,7 +142,8 @@ class Registry:
         with self._translated():
             try:
                 found = self._client.get_model_version(stream, str(number))
-                return _version(found, {number: tuple(found.aliases)})
+                if _SHA256 in found.tags:
+                    return _version(found, {number: tuple(found.aliases)})
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
