@@ -176,7 +176,9 @@ def workers(place: Workplace, model: Path, count: int) -> float:
 
 def compare(place: Workplace, architecture: str, data: list[bytes], folder: Path, rounds: int) -> None:
     """Every contender in each round; print the medians."""
-    model, small = folder / f"{architecture}.onnx", folder / f"{architecture}-int8.onnx"
+    model, small = folder / architecture / "model.onnx", folder / f"{architecture}-int8" / "model.onnx"
+    for path in (model, small):
+        path.parent.mkdir()
     contenders.make_model(architecture, model)
     preprocessing = Classifier(model, 1).preprocessing
     pixels = np.stack([prepare(item, Limits(), preprocessing) for item in data])
