@@ -46,7 +46,8 @@ def detect(
         reference: (n, d) embeddings.
         current: (m, d) embeddings by the same network.
         test: One of ``TESTS``.
-        rehearsal: What ``rehearse`` learnt; only ``ensemble`` uses it. Images that it was learnt from are left out.
+        rehearsal: What ``rehearse`` learnt; only ``ensemble`` uses it. Images that it was learnt from stay
+            reference in every relabelling, and have no say along the directions.
         permutations: How many relabellings the observed one is compared with.
         alpha: Level of the test.
         seed: Of everything random.
@@ -75,7 +76,7 @@ def detect(
         rng,
         reference_groups=reference_groups,
         current_groups=current_groups,
-        left_out=None if rehearsal is None else rehearsal.learnt,
+        learnt=None if rehearsal is None else rehearsal.learnt,
     )
     probabilities = pool_probabilities(
         reference_probabilities, current_probabilities, np.shape(reference), np.shape(current), pooled

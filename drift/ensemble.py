@@ -52,7 +52,8 @@ def ensemble_values(
     """
     if not pooled.points.any():  # every row is the same point: nothing can differ
         return np.zeros(1 + permutations), ()
-    names, values = permute(_statistics(pooled, scores, probabilities, rng), pooled.n, pooled.m, permutations, rng)
+    statistics = _statistics(pooled, scores, probabilities, rng)
+    names, values = permute(statistics, pooled.n, pooled.m, permutations, rng, pooled.fixed)
     exact = ties_made_exact(values)
     members = tuple(
         Member(name=name, statistic=float(row[0]), p_value=p_value(row)) for name, row in zip(names, exact, strict=True)
@@ -64,7 +65,7 @@ def ensemble_values(
 
 def cause_of(rehearsal: Rehearsal, scores: FloatArray, pooled: Pooled, members: tuple[Member, ...]) -> Cause | None:
     """The rehearsed change that explains how far the samples' mean scores lie apart, if one does."""
-    shift = scores[pooled.n :].mean(axis=0) - scores[: pooled.n].mean(axis=0)
+    shift = scores[pooled.n :].mean(axis=0) - scores[pooled.fixed : pooled.n].mean(axis=0)
     strongest = min((m.p_value for m in members if m.name.startswith("rehearsed")), default=1.0)
     return rehearsal.cause(shift, strongest)
 
@@ -88,7 +89,7 @@ def _statistics(
         names = ("predicted one", "predicted all")
         statistics.append(ColumnStatistic(np.concatenate([seen, confidence], axis=1), names, n, m))
     if scores is not None:
-        statistics.append(ColumnStatistic(scores, ("rehearsed one", "rehearsed all"), n, m))
+        statistics.append(ColumnStatistic(scores, ("rehearsed one", "rehearsed all"), n, m, pooled.fixed))
     return statistics
 
 

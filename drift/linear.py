@@ -49,20 +49,25 @@ class ColumnStatistic:
         names: Of the two values.
         n: Rows of the reference.
         m: Rows of the current sample.
+        without: The first so many rows of the reference do not count.
     """
 
     columns: FloatArray
     names: tuple[str, ...]
     n: int
     m: int
+    without: int = 0
 
     def __call__(self, labels: Float32) -> FloatArray:
         """(B, N) relabellings → (2, B)."""
-        centred = self.columns - self.columns.mean(axis=0)
+        counted = self.columns[self.without :]
+        labels = labels[:, self.without :]
+        n = self.n - self.without
+        centred = counted - counted.mean(axis=0)
         deviation = centred.std(axis=0)
         moving = deviation > 1e-12 * max(float(deviation.max()), 1e-300)
         if not moving.any():
             return np.zeros((2, len(labels)))
-        error = np.sqrt(self.m * self.n / (self.m + self.n))
+        error = np.sqrt(self.m * n / (self.m + n))
         scores = (labels @ (centred[:, moving] / (deviation[moving] * error)).astype(np.float32)).astype(np.float64)
         return np.stack([np.abs(scores).max(axis=1), np.square(scores).sum(axis=1)])

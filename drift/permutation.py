@@ -42,8 +42,13 @@ class Statistic(Protocol):
         """(B, N) relabellings of zeros and ones → (k, B) statistics; larger is further apart."""
 
 
-def relabellings(n: int, m: int, permutations: int, rng: np.random.Generator) -> Iterator[Float32]:
-    """Chunks of (b, n + m) float32 whose rows have m ones; the first row of the first is the observed labelling."""
+def relabellings(
+    n: int, m: int, permutations: int, rng: np.random.Generator, fixed: int = 0
+) -> Iterator[Float32]:
+    """Chunks of (b, n + m) float32 whose rows have m ones; the first row of the first is the observed labelling.
+
+    The first ``fixed`` rows of the reference are never called current: what is left is exchangeable given them.
+    """
     rows = n + m
     size = max(1, LABEL_BYTES // (4 * rows))
     for start in range(0, permutations + 1, size):
@@ -52,7 +57,7 @@ def relabellings(n: int, m: int, permutations: int, rng: np.random.Generator) ->
             if start + index == 0:
                 row[n:] = 1
             else:
-                row[rng.choice(rows, size=m, replace=False, shuffle=False)] = 1
+                row[fixed + rng.choice(rows - fixed, size=m, replace=False, shuffle=False)] = 1
         yield labels
 
 
@@ -139,12 +144,12 @@ def times_float64(labels: Float32, sums: FloatArray) -> FloatArray:
 
 
 def permute(
-    statistics: Sequence[Statistic], n: int, m: int, permutations: int, rng: np.random.Generator
+    statistics: Sequence[Statistic], n: int, m: int, permutations: int, rng: np.random.Generator, fixed: int = 0
 ) -> tuple[tuple[str, ...], FloatArray]:
     """Evaluate all statistics on the same relabellings: names (k,) and values (k, 1 + permutations), observed first."""
     chunks = [
         np.concatenate([statistic(labels) for statistic in statistics])
-        for labels in relabellings(n, m, permutations, rng)
+        for labels in relabellings(n, m, permutations, rng, fixed)
     ]
     return tuple(name for statistic in statistics for name in statistic.names), np.concatenate(chunks, axis=1)
 

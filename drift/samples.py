@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,7 @@ class Pooled:
         points: (n + m, d) float32, the reference first; centred on the pooled mean and divided by ``scale``.
         n: Rows of the reference.
         m: Rows of the current sample.
+        fixed: The first so many of the n: reference rows that stay reference in every relabelling.
         scale: What the centred values were divided by, in the units of the embedding.
         reference_rows: (n,) the rows of the given reference that are in ``points``.
         current_rows: (m,) the same for the current sample.
@@ -32,6 +34,7 @@ class Pooled:
     points: Float32
     n: int
     m: int
+    fixed: int
     scale: float
     reference_rows: NDArray[np.intp]
     current_rows: NDArray[np.intp]
@@ -68,14 +71,15 @@ def pool(
     *,
     reference_groups: ArrayLike | None = None,
     current_groups: ArrayLike | None = None,
-    left_out: Callable[[NDArray[np.floating]], NDArray[np.bool_]] | None = None,
+    learnt: Callable[[NDArray[np.floating]], NDArray[np.bool_]] | None = None,
     maximum: int = MAXIMUM_ROWS,
 ) -> Pooled:
     """Check two samples and pool them: (n, d) and (m, d) → (n + m, d), or fewer rows.
 
-    Rows that ``left_out`` says are left out, of each group of near duplicates one row is drawn, and a sample of more
-    than ``maximum`` rows is replaced by ``maximum`` of them, drawn uniformly and without regard to the values, so the
-    level of a permutation test is untouched.
+    Of each group of near duplicates one row is drawn, and a sample of more than ``maximum`` rows is replaced by
+    ``maximum`` of them, drawn uniformly and without regard to the values, so the level of a permutation test is
+    untouched. Reference rows that ``learnt`` names come first and stay reference: a rehearsal has seen them, so they
+    cannot be taken for current ones. Current rows that it names are left out.
 
     Raises:
         DriftError: A sample is unfit, the two differ in dimension, or too few groups are left.
@@ -86,8 +90,14 @@ def pool(
             f"the reference has {first.shape[1]} dimensions and the current sample {second.shape[1]}: "
             "embed both with the same model"
         )
-    reference_rows = _rows(first, reference_groups, left_out, "reference", maximum, rng)
-    current_rows = _rows(second, current_groups, left_out, "current", maximum, rng)
+    reference_rows = _rows(first, reference_groups, np.ones(len(first), dtype=bool), "reference", maximum, rng)
+    seen = np.zeros(len(first), dtype=bool) if learnt is None else learnt(first)
+    stays = seen[reference_rows]
+    if (~stays).sum() < MINIMUM_ROWS:
+        _too_few_unlearnt("reference", int((~stays).sum()))
+    reference_rows = np.concatenate([reference_rows[stays], reference_rows[~stays]])
+    fresh = np.ones(len(second), dtype=bool) if learnt is None else ~learnt(second)
+    current_rows = _rows(second, current_groups, fresh, "current", maximum, rng)
     points = np.concatenate([first[reference_rows], second[current_rows]]).astype(np.float64)
     # Distances come from |x|² + |y|² - 2xy: an offset far from zero would cost all of float32's digits, and huge or
     # tiny values would leave its range.
@@ -102,6 +112,7 @@ def pool(
         points=points.astype(np.float32),
         n=len(reference_rows),
         m=len(current_rows),
+        fixed=int(stays.sum()),
         scale=(largest or 1.0) * (spread or 1.0),
         reference_rows=reference_rows,
         current_rows=current_rows,
@@ -165,18 +176,15 @@ def count_groups(groups: NDArray[np.integer]) -> int:
 def _rows(
     sample: NDArray[np.floating],
     groups: ArrayLike | None,
-    left_out: Callable[[NDArray[np.floating]], NDArray[np.bool_]] | None,
+    usable: NDArray[np.bool_],
     name: str,
     maximum: int,
     rng: np.random.Generator,
 ) -> NDArray[np.intp]:
     """Sorted rows that are tested."""
-    rows = np.arange(len(sample)) if left_out is None else np.flatnonzero(~left_out(sample))
+    rows = np.flatnonzero(usable)
     if len(rows) < MINIMUM_ROWS:
-        raise DriftError(
-            f"the {name} sample has {len(rows)} rows that the rehearsal was not learnt from, at least {MINIMUM_ROWS} "
-            "are needed: learn from fewer images, or test without the rehearsal"
-        )
+        _too_few_unlearnt(name, len(rows))
     if groups is not None:
         labels = as_groups(groups, len(sample), name)[rows]
         if count_groups(labels) < MINIMUM_ROWS:
@@ -186,6 +194,13 @@ def _rows(
             )
         rows = rows[_one_of_each(labels, rng)]
     return rows[_subsample(len(rows), maximum, rng)]
+
+
+def _too_few_unlearnt(name: str, rows: int) -> NoReturn:
+    raise DriftError(
+        f"the {name} sample has {rows} rows that the rehearsal was not learnt from, at least {MINIMUM_ROWS} "
+        "are needed: learn from fewer images, or test without the rehearsal"
+    )
 
 
 def _one_of_each(groups: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.intp]:
