@@ -34,6 +34,8 @@ def detect(
     current_probabilities: ArrayLike | None = None,
     reference_groups: ArrayLike | None = None,
     current_groups: ArrayLike | None = None,
+    reference_strata: ArrayLike | None = None,
+    current_strata: ArrayLike | None = None,
 ) -> DriftResult:
     """Test whether two samples of embeddings, (n, d) and (m, d), come from one distribution.
 
@@ -57,6 +59,11 @@ def detect(
             of one group say the same thing again, and a permutation test that took each for a witness of its own would
             raise false alarms: of every group, one image drawn at random is tested.
         current_groups: (m,) the same for the current sample.
+        reference_strata: (n,) whole numbers, such as true classes, within which the images are compared: how many each
+            sample has of a stratum says nothing. Where samples were drawn with equal shares of the classes they are
+            more alike than chance makes them, and a test that does not know raises fewer alarms than its level, also
+            of drift. For ``ensemble`` and ``mmd``.
+        current_strata: (m,), given together with those of the reference.
 
     Raises:
         DriftError: No right answer can be given: unfit samples, an unknown test, or a level that so few permutations
@@ -67,6 +74,8 @@ def detect(
     permutation.check_level(permutations, alpha)
     if not isinstance(seed, Integral) or seed < 0:
         raise DriftError(f"seed is {seed!r}: it must be a whole number, not negative")
+    if test not in OWN_TESTS and (reference_strata is not None or current_strata is not None):
+        raise DriftError(f"{test} cannot compare within strata: take {' or '.join(OWN_TESTS)}")
     rng = Generator(PCG64(seed))
     if test != "ensemble":
         rehearsal = None
@@ -76,6 +85,8 @@ def detect(
         rng,
         reference_groups=reference_groups,
         current_groups=current_groups,
+        reference_strata=reference_strata,
+        current_strata=current_strata,
         learnt=None if rehearsal is None else rehearsal.learnt,
     )
     probabilities = pool_probabilities(

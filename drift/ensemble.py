@@ -53,7 +53,7 @@ def ensemble_values(
     if not pooled.points.any():  # every row is the same point: nothing can differ
         return np.zeros(1 + permutations), ()
     statistics = _statistics(pooled, scores, probabilities, rng)
-    names, values = permute(statistics, pooled.n, pooled.m, permutations, rng, pooled.fixed)
+    names, values = permute(statistics, pooled, permutations, rng)
     exact = ties_made_exact(values)
     members = tuple(
         Member(name=name, statistic=float(row[0]), p_value=p_value(row)) for name, row in zip(names, exact, strict=True)

@@ -28,7 +28,7 @@ def mmd_values(pooled: Pooled, permutations: int, rng: np.random.Generator) -> t
     bandwidth = math.sqrt(median / 2)
     kernel = Kernel(kind="gaussian", bandwidth=bandwidth)
     statistic = KernelStatistic.over(pooled.points, [kernel], ["mmd"], pooled.n, pooled.m, rng)
-    _, values = permute([statistic], pooled.n, pooled.m, permutations, rng)
+    _, values = permute([statistic], pooled, permutations, rng)
     return bandwidth * pooled.scale, values[0]
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from drift.errors import DriftError
 from drift.kernels import Kernel, pilot_rows, squared_distances
-from drift.samples import Float32
+from drift.samples import Float32, Pooled
 
 FloatArray = NDArray[np.float64]
 
@@ -43,22 +43,41 @@ class Statistic(Protocol):
 
 
 def relabellings(
-    n: int, m: int, permutations: int, rng: np.random.Generator, fixed: int = 0
+    n: int,
+    m: int,
+    permutations: int,
+    rng: np.random.Generator,
+    *,
+    fixed: int = 0,
+    strata: NDArray[np.intp] | None = None,
 ) -> Iterator[Float32]:
     """Chunks of (b, n + m) float32 whose rows have m ones; the first row of the first is the observed labelling.
 
-    The first ``fixed`` rows of the reference are never called current: what is left is exchangeable given them.
+    The first ``fixed`` rows of the reference are never called current: what is left is exchangeable given them. With
+    ``strata``, (n + m,), each stratum keeps as many current rows as it has.
     """
     rows = n + m
     size = max(1, LABEL_BYTES // (4 * rows))
     for start in range(0, permutations + 1, size):
         labels = np.zeros((min(size, permutations + 1 - start), rows), dtype=np.float32)
-        for index, row in enumerate(labels):
-            if start + index == 0:
-                row[n:] = 1
-            else:
+        drawn = labels[1:] if start == 0 else labels
+        if strata is None:
+            for row in drawn:
                 row[fixed + rng.choice(rows - fixed, size=m, replace=False, shuffle=False)] = 1
+        else:
+            _relabel_within(strata[fixed:], n - fixed, drawn[:, fixed:], rng)
+        if start == 0:
+            labels[0, n:] = 1
         yield labels
+
+
+def _relabel_within(strata: NDArray[np.intp], n: int, labels: Float32, rng: np.random.Generator) -> None:
+    """Set ones in (b, N) labels of zeros, in each stratum as many as it has of the rows from ``n`` on."""
+    for stratum in np.unique(strata[n:]):
+        members = np.flatnonzero(strata == stratum)
+        current = int((members >= n).sum())
+        drawn = rng.random((len(labels), len(members))).argpartition(current - 1, axis=1)[:, :current]
+        np.put_along_axis(labels, members[drawn], 1, axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,12 +163,12 @@ def times_float64(labels: Float32, sums: FloatArray) -> FloatArray:
 
 
 def permute(
-    statistics: Sequence[Statistic], n: int, m: int, permutations: int, rng: np.random.Generator, fixed: int = 0
+    statistics: Sequence[Statistic], pooled: Pooled, permutations: int, rng: np.random.Generator
 ) -> tuple[tuple[str, ...], FloatArray]:
     """Evaluate all statistics on the same relabellings: names (k,) and values (k, 1 + permutations), observed first."""
     chunks = [
         np.concatenate([statistic(labels) for statistic in statistics])
-        for labels in relabellings(n, m, permutations, rng, fixed)
+        for labels in relabellings(pooled.n, pooled.m, permutations, rng, fixed=pooled.fixed, strata=pooled.strata)
     ]
     return tuple(name for statistic in statistics for name in statistic.names), np.concatenate(chunks, axis=1)
 

@@ -7,9 +7,10 @@ answers names the likely cause.
 An image that a direction was learnt from cannot testify on it: it lies further on the clean side than a fresh image
 would. Scoring each image by directions that were learnt without it (cross-fitting) mends the mean but not the variance:
 images of different folds depend on each other through the directions. Where a change moves images by little, that
-doubles or triples the false alarms of a small reference. So only a part of the images is learnt from, and ``detect``
-leaves that part out of the comparison. What is compared has never been seen by a direction, and the permutation test is
-exact whatever was rehearsed. Learnt images are recognised by a hash of their row.
+doubles or triples the false alarms of a small reference. So only a part of the images is learnt from. Along the
+directions ``detect`` leaves that part out; in all other statistics it counts as what it is, reference, but in every
+relabelling: given the learnt images, the others and the new ones are exchangeable, and the permutation test is exact
+whatever was rehearsed. Learnt images are recognised by a hash of their row.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ class Pooled:
         scale: What the centred values were divided by, in the units of the embedding.
         reference_rows: (n,) the rows of the given reference that are in ``points``.
         current_rows: (m,) the same for the current sample.
+        strata: (n + m,) numbers; rows change their label only with others of their number. None where all may.
     """
 
     points: Float32
@@ -38,6 +39,7 @@ class Pooled:
     scale: float
     reference_rows: NDArray[np.intp]
     current_rows: NDArray[np.intp]
+    strata: NDArray[np.intp] | None = None
 
 
 def as_sample(values: ArrayLike, name: str, *, minimum: int = MINIMUM_ROWS) -> NDArray[np.floating]:
@@ -71,6 +73,8 @@ def pool(
     *,
     reference_groups: ArrayLike | None = None,
     current_groups: ArrayLike | None = None,
+    reference_strata: ArrayLike | None = None,
+    current_strata: ArrayLike | None = None,
     learnt: Callable[[NDArray[np.floating]], NDArray[np.bool_]] | None = None,
     maximum: int = MAXIMUM_ROWS,
 ) -> Pooled:
@@ -79,10 +83,12 @@ def pool(
     Of each group of near duplicates one row is drawn, and a sample of more than ``maximum`` rows is replaced by
     ``maximum`` of them, drawn uniformly and without regard to the values, so the level of a permutation test is
     untouched. Reference rows that ``learnt`` names come first and stay reference: a rehearsal has seen them, so they
-    cannot be taken for current ones. Current rows that it names are left out.
+    cannot be taken for current ones. Current rows that it names are left out. Rows change their label only with rows of
+    their stratum, where strata are given.
 
     Raises:
-        DriftError: A sample is unfit, the two differ in dimension, or too few groups are left.
+        DriftError: A sample is unfit, the two differ in dimension, too few groups are left, or strata are given for one
+            sample only.
     """
     first, second = as_sample(reference, "reference"), as_sample(current, "current")
     if first.shape[1] != second.shape[1]:
@@ -98,6 +104,7 @@ def pool(
     reference_rows = np.concatenate([reference_rows[stays], reference_rows[~stays]])
     fresh = np.ones(len(second), dtype=bool) if learnt is None else ~learnt(second)
     current_rows = _rows(second, current_groups, fresh, "current", maximum, rng)
+    strata = _strata(reference_strata, current_strata, len(first), len(second))
     points = np.concatenate([first[reference_rows], second[current_rows]]).astype(np.float64)
     # Distances come from |x|² + |y|² - 2xy: an offset far from zero would cost all of float32's digits, and huge or
     # tiny values would leave its range.
@@ -116,6 +123,7 @@ def pool(
         scale=(largest or 1.0) * (spread or 1.0),
         reference_rows=reference_rows,
         current_rows=current_rows,
+        strata=None if strata is None else np.concatenate([strata[0][reference_rows], strata[1][current_rows]]),
     )
 
 
@@ -171,6 +179,24 @@ def as_groups(values: ArrayLike, rows: int, name: str) -> NDArray[np.integer]:
 def count_groups(groups: NDArray[np.integer]) -> int:
     """Groups of near duplicates, rows alone among them."""
     return int((groups < 0).sum() + len(np.unique(groups[groups >= 0])))
+
+
+def _strata(
+    reference: ArrayLike | None, current: ArrayLike | None, n: int, m: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """Strata of the rows of both samples, (n,) and (m,), or None."""
+    if reference is None and current is None:
+        return None
+    if reference is None or current is None:
+        raise DriftError("strata are given for one sample only: give those of both, or of none")
+    found = [np.asarray(reference), np.asarray(current)]
+    for name, values, rows in (("reference", found[0], n), ("current", found[1], m)):
+        if values.shape != (rows,) or values.dtype.kind not in "iu":
+            raise DriftError(
+                f"the {name} strata must be whole numbers, one for each of the {rows} rows, "
+                f"not {values.dtype} of shape {values.shape}"
+            )
+    return found[0].astype(np.intp), found[1].astype(np.intp)
 
 
 def _rows(

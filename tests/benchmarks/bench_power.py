@@ -47,7 +47,7 @@ def main() -> None:
     embeddings = Embeddings(images, network, options.cache)
     strangers = Embeddings(foreign(images.load(0).shape[0]), network, options.cache)
     for change, strength, frame in variants(SHIFTS, bursts=BURSTS in options.draws_of):
-        embeddings.of(change, strength, frame)
+        embeddings.probabilities(change, strength, frame)
     (options.cache / "verdicts").mkdir(exist_ok=True)
     found = {}
     for reference in options.references:

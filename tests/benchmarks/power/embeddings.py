@@ -1,4 +1,4 @@
-"""Embeddings of a set under each change, computed once by a network and kept in a folder."""
+"""Embeddings and probabilities of a set under each change, computed once by a network and kept in a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.images.changes import CHANGES, apply
-from pipeline.model.inference import Classifier
+from pipeline.model.inference import Classifier, Outputs
 from pipeline.progress import track
 from tests.benchmarks.power.images import ImageSet
 from tests.benchmarks.power.unrehearsed import UNREHEARSED, near_copy
@@ -32,26 +32,37 @@ class Embeddings:
 
         A further frame of a burst is changed as the first one is.
         """
-        path = self._folder / f"{change}-{strength:g}-{frame}.npy"
+        return self._kept("", change, strength, frame)
+
+    def probabilities(self, change: str = "clean", strength: float = 0.0, frame: int = 0) -> np.ndarray:
+        """(N, c) float32 of the same images: what the network predicts."""
+        return self._kept("-probabilities", change, strength, frame)
+
+    def _kept(self, what: str, change: str, strength: float, frame: int) -> np.ndarray:
+        name = f"{change}-{strength:g}-{frame}"
+        path = self._folder / f"{name}{what}.npy"
         if not path.exists():
-            values = self._compute(change, strength, frame)
-            partial = path.with_suffix(".partial.npy")
-            np.save(partial, values)
-            partial.replace(path)
+            outputs = self._compute(change, strength, frame)
+            for part, values in (("", outputs.embeddings), ("-probabilities", outputs.probabilities)):
+                partial = self._folder / f"{name}{part}.partial.npy"
+                np.save(partial, values)
+                partial.replace(self._folder / f"{name}{part}.npy")
         return np.load(path, mmap_mode="r")
 
-    def _compute(self, change: str, strength: float, frame: int) -> np.ndarray:
-        values = np.empty((len(self.images), self._classifier.embedding_dim), dtype=np.float32)
-        with track(f"{self.images.name}: {change} {strength:g}", len(values)) as advance:
-            for start in range(0, len(values), CHUNK):
-                rows = range(start, min(start + CHUNK, len(values)))
+    def _compute(self, change: str, strength: float, frame: int) -> Outputs:
+        parts = []
+        with track(f"{self.images.name}: {change} {strength:g}", len(self.images)) as advance:
+            for start in range(0, len(self.images), CHUNK):
+                rows = range(start, min(start + CHUNK, len(self.images)))
                 prepared = [
                     self._classifier.preprocessing.apply(self._changed(index, change, strength, frame))
                     for index in rows
                 ]
-                values[rows.start : rows.stop] = self._classifier.run(np.stack(prepared)).embeddings
+                parts.append(self._classifier.run(np.stack(prepared)))
                 advance(len(rows))
-        return values
+        return Outputs(
+            np.concatenate([part.probabilities for part in parts]), np.concatenate([part.embeddings for part in parts])
+        )
 
     def _changed(self, index: int, change: str, strength: float, frame: int) -> np.ndarray:
         pixels = self.images.load(index)

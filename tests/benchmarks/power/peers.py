@@ -29,6 +29,10 @@ class Samples:
         current: (m, d).
         reference_groups: (n,) numbers that near duplicates share, None where there are none.
         current_groups: (m,) the same.
+        reference_strata: (n,) classes, where samples were drawn with equal shares of them; None where not.
+        current_strata: (m,) the same.
+        reference_probabilities: (n, c) predicted by the network.
+        current_probabilities: (m, c) the same.
         rehearsal: What was rehearsed on the reference.
         seed: Of whatever is random in a test.
     """
@@ -37,6 +41,10 @@ class Samples:
     current: np.ndarray
     reference_groups: np.ndarray | None
     current_groups: np.ndarray | None
+    reference_strata: np.ndarray | None
+    current_strata: np.ndarray | None
+    reference_probabilities: np.ndarray
+    current_probabilities: np.ndarray
     rehearsal: Callable[[], drift.Rehearsal]
     seed: int
 
@@ -53,6 +61,10 @@ def judge(test: str, samples: Samples) -> tuple[bool, str]:
             seed=samples.seed,
             reference_groups=samples.reference_groups,
             current_groups=samples.current_groups,
+            reference_strata=samples.reference_strata,
+            current_strata=samples.current_strata,
+            reference_probabilities=samples.reference_probabilities,
+            current_probabilities=samples.current_probabilities,
         )
         return result.is_drift, result.details.cause.change if result.details.cause else ""
     with warnings.catch_warnings():

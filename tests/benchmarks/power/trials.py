@@ -62,20 +62,28 @@ class Draw:
         batch = rest.first(size)
         if len(batch.index) < size:
             raise SystemExit(f"{len(self._embeddings.images)} images are too few for batches of {size}")
-        current = self._embedded(batch)
+        current, predicted = self._outputs(batch)
         changed = max(1, round(shift.share * size))
         if shift.foreign:
-            current[:changed] = self._strangers.of()[self._strange[:changed]]
+            strange = self._strange[:changed]
+            current[:changed] = self._strangers.of()[strange]
+            predicted[:changed] = self._strangers.probabilities()[strange]
         elif shift.change != "clean":
-            current[:changed] = self._embedded(batch.first(changed), shift.change, shift.strength)
-        bursts = self.kind == BURSTS
+            current[:changed], predicted[:changed] = self._outputs(batch.first(changed), shift.change, shift.strength)
+        reference, reference_predicted = self._outputs(self._reference)
+        classes = self._embeddings.images.classes
+        bursts, stratified = self.kind == BURSTS, self.kind == STRATIFIED
         return Samples(
-            self._embedded(self._reference),
-            current,
-            self._reference.index if bursts else None,
-            batch.index if bursts else None,
-            lambda: self.rehearsal,
-            self.number,
+            reference=reference,
+            current=current,
+            reference_groups=self._reference.index if bursts else None,
+            current_groups=batch.index if bursts else None,
+            reference_strata=classes[self._reference.index] if stratified else None,
+            current_strata=classes[batch.index] if stratified else None,
+            reference_probabilities=reference_predicted,
+            current_probabilities=predicted,
+            rehearsal=lambda: self.rehearsal,
+            seed=self.number,
         )
 
     @cached_property
@@ -84,21 +92,22 @@ class Draw:
         groups = self._reference.index if self.kind == BURSTS else None
         learnt = drift.rows_to_rehearse(len(self._reference.index), groups=groups, seed=self.number)
         rows = Rows(self._reference.index[learnt], self._reference.frame[learnt])
-        changed = {name: self._embedded(rows, name, REHEARSED_STRENGTH) for name in CHANGES}
-        clean = self._embedded(self._reference)
+        changed = {name: self._outputs(rows, name, REHEARSED_STRENGTH)[0] for name in CHANGES}
+        clean = self._outputs(self._reference)[0]
         return drift.rehearse(clean, changed, rows=learnt, groups=groups, seed=self.number)
 
-    def _embedded(self, rows: Rows, change: str = "clean", strength: float = 0.0) -> np.ndarray:
-        """(k, d) embeddings of some images under one change."""
-        found: np.ndarray | None = None
+    def _outputs(self, rows: Rows, change: str = "clean", strength: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """(k, d) embeddings and (k, c) probabilities of some images under one change."""
+        parts = []
         for frame in np.unique(rows.frame).tolist():
-            here = rows.frame == frame
-            values = self._embeddings.of(change, strength, frame)[rows.index[here]]
-            if found is None:
-                found = np.empty((len(here), values.shape[1]), dtype=np.float32)
-            found[here] = values
-        assert found is not None
-        return found
+            variant = (change, strength, frame)
+            outputs = self._embeddings.of(*variant), self._embeddings.probabilities(*variant)
+            parts.append((rows.frame == frame, *outputs))
+        embeddings = np.empty((len(rows.frame), parts[0][1].shape[1]), dtype=np.float32)
+        probabilities = np.empty((len(rows.frame), parts[0][2].shape[1]), dtype=np.float32)
+        for here, embedded, predicted in parts:
+            embeddings[here], probabilities[here] = embedded[rows.index[here]], predicted[rows.index[here]]
+        return embeddings, probabilities
 
 
 def variants(shifts: Sequence[Shift], *, bursts: bool) -> list[tuple[str, float, int]]:
