@@ -49,10 +49,12 @@ def draw_relabellings_once() -> None:
     """Let all tests of this process share relabellings, half of their time: equal seeds draw the same ones."""
     draw, drawn = permutation.relabellings, {}
 
-    def drawn_before(n: int, m: int, permutations: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        key = (n, m, permutations, str(rng.bit_generator.state))
+    def drawn_before(
+        n: int, m: int, permutations: int, rng: np.random.Generator, *, fixed: int = 0, strata: None = None
+    ) -> Iterator[np.ndarray]:
+        key = (n, m, permutations, fixed, str(rng.bit_generator.state))
         if key not in drawn:
-            labels = list(draw(n, m, permutations, rng))
+            labels = list(draw(n, m, permutations, rng, fixed=fixed, strata=strata))
             drawn[key] = labels, rng.bit_generator.state
         labels, rng.bit_generator.state = drawn[key]
         return iter(labels)
