@@ -1,7 +1,7 @@
 """Real servers for tests: PostgreSQL, S3 and MLflow of the embedded stack, started once, on free ports.
 
 A test takes `settings` for a database and buckets of its own, or `registry_settings` for the same with MLflow. Nothing
-is started for tests that take neither.
+is started for tests that take neither. Tests may run in several processes; each starts its own servers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,17 @@ from pipeline.storage.objects import ObjectStore
 from tests.embedded import Servers, embedded
 
 MLFLOW_BUCKET = "mlflow-artifacts"
+HERE = Path(__file__).parent
+# These start Airflow: one after the other, since two at once would fight over the processors until one times out.
+AIRFLOW = {"dags", "e2e", "integration/test_stack.py", "integration/test_demo_reset.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those of one file stay together: they share what is slow to start."""
+    for item in items:
+        path = item.path.relative_to(HERE)
+        group = "airflow" if {path.parts[0], str(path)} & AIRFLOW else str(path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
