@@ -115,12 +115,12 @@ def _tasks(options: argparse.Namespace) -> Iterator[tuple[str, int, Shift, tuple
 
 
 def _outcome(kept: Kept, tasks: list[tuple[str, int, Shift, tuple[str, ...]]], sizes: list[int]) -> Outcome:
-    verdicts: dict[tuple[str, str, int, str], list[Verdict]] = {}
+    verdicts: dict[tuple[str, str, int, str], dict[int, Verdict]] = {}
     for kind, number, shift, tests in tasks:
         for size in sizes:
             for test in tests:
                 drift, cause = kept[kind, shift.name, size, test, number]
-                verdicts.setdefault((kind, shift.name, size, test), []).append((bool(drift), str(cause)))
+                verdicts.setdefault((kind, shift.name, size, test), {})[number] = bool(drift), str(cause)
     return Outcome(verdicts, sizes)
 
 

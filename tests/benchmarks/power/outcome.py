@@ -20,20 +20,22 @@ class Outcome:
     """Everything that was found on one set of images with one size of reference.
 
     Attributes:
-        verdicts: Kind of draw, shift, size of the batch and test → verdicts, one for each draw.
+        verdicts: Kind of draw, shift, size of the batch and test → number of the draw → verdict.
         sizes: Of the batches.
     """
 
-    verdicts: Mapping[tuple[str, str, int, str], Sequence[Verdict]]
+    verdicts: Mapping[tuple[str, str, int, str], Mapping[int, Verdict]]
     sizes: Sequence[int]
 
-    def alarms(self, kind: str, shift: str, size: int, test: str) -> np.ndarray:
-        """(draws,) whether a test called it drift."""
-        return np.array([drift for drift, _ in self.verdicts.get((kind, shift, size, test), ())], dtype=bool)
+    def alarms(self, kind: str, shift: str, size: int, test: str, seen_by: str | None = None) -> np.ndarray:
+        """(draws,) whether a test called it drift; of the draws that another test saw, where one is named."""
+        verdicts = self.verdicts.get((kind, shift, size, test), {})
+        others = verdicts if seen_by is None else self.verdicts.get((kind, shift, size, seen_by), {})
+        return np.array([drift for number, (drift, _) in verdicts.items() if number in others], dtype=bool)
 
-    def power(self, size: int, test: str, shifts: Sequence[Shift] = SHIFTS) -> float:
+    def power(self, size: int, test: str, shifts: Sequence[Shift] = SHIFTS, seen_by: str | None = None) -> float:
         """Mean over shifts of the share of draws found; NaN if one was not drawn."""
-        found = [self.alarms(PLAIN, shift.name, size, test) for shift in shifts]
+        found = [self.alarms(PLAIN, shift.name, size, test, seen_by) for shift in shifts]
         return float(np.mean([one.mean() for one in found])) if all(len(one) for one in found) else float("nan")
 
     def holds_level(self, size: int, test: str, kind: str = PLAIN) -> bool:
@@ -61,9 +63,11 @@ class Outcome:
             for test in (*OWN, *PEERS):
                 power = f"{self.power(size, test):.2f}"
                 shown.append(power if self.holds_level(size, test) else f"({power})")
-            peers = [self.power(size, test) for test in PEERS if self.holds_level(size, test)]
-            best = max((power for power in peers if power > 0), default=float("nan"))
-            lines.append(_row(f"{size:,}", *shown, f"{self.power(size, REHEARSED) / best:.1f}"))
+            peers = {test: self.power(size, test) for test in PEERS if self.holds_level(size, test)}
+            best = max((test for test, power in peers.items() if power > 0), key=peers.__getitem__, default=None)
+            # On the draws that this peer saw: an odd one must not count for one of the two only.
+            times = self.power(size, REHEARSED, seen_by=best) / peers[best] if best else float("nan")
+            lines.append(_row(f"{size:,}", *shown, f"{times:.2f}"))
         draws = [min(len(self.alarms(PLAIN, s.name, self.sizes[0], test)) for s in SHIFTS) for test in (*OWN, *PEERS)]
         lines.append(_row("draws", *(str(count) for count in draws), ""))
         return "\n".join(lines)
@@ -89,7 +93,11 @@ class Outcome:
         for size in self.sizes:
             right = wrong = silent = blamed = open_ = 0
             for shift in SHIFTS:
-                found = [cause for drift, cause in self.verdicts.get((PLAIN, shift.name, size, REHEARSED), ()) if drift]
+                found = [
+                    cause
+                    for drift, cause in self.verdicts.get((PLAIN, shift.name, size, REHEARSED), {}).values()
+                    if drift
+                ]
                 if shift.rehearsed:
                     right += sum(cause == shift.change for cause in found)
                     silent += found.count("")
