@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param
 
-from tidemark_airflow.assets import batch
+from tidemark_airflow.assets import alarm, batch
 from tidemark_airflow.operators import HandOver, StageOperator
 from tidemark_airflow.streams import cron, sources
 
@@ -13,7 +13,8 @@ Takes in the new images of stream **STREAM**, the first step of its night.
 
 It lists the stream's prefix, decodes and measures every object the catalogue does not know, and puts each into a batch
 or, with a reason, into quarantine. If images wait for a check, it hands over the asset `tidemark/STREAM/batch`, and
-`STREAM_detect_drift` follows.
+`STREAM_detect_drift` follows. If an alarm waited for labels and has enough of them now, it hands over the asset
+`tidemark/STREAM/alarm`, and `STREAM_retrain` follows.
 
 **When it fails:** the last line of the task's log says what to do. Running it again is always safe: it goes on where it
 stopped. By hand: `tidemark ingest STREAM`.
@@ -47,4 +48,12 @@ for source in sources():
             result=ingest.output,
             field="unchecked",
             carry=["batch"],
+        )
+        HandOver(
+            task_id="hand_over_alarm",
+            outlets=[alarm(source.name)],
+            result=ingest.output,
+            field="next",
+            wanted=["retrain"],
+            carry=["check"],
         )

@@ -49,7 +49,7 @@ def show_result(result: dict[str, Any]) -> None:
 def show_models(result: dict[str, Any]) -> None:
     """Model versions, one a row."""
     table = Table(box=SIMPLE)
-    for name in ("version", "alias", "created", "reason", "gate", "accuracy new", "old", "in charge since"):
+    for name in ("version", "alias", "created", "reason", "snapshot", "gate", "accuracy new", "old", "in charge"):
         table.add_column(name, overflow="fold")
     for model in result["models"]:
         table.add_row(
@@ -57,10 +57,11 @@ def show_models(result: dict[str, Any]) -> None:
             ", ".join(model["aliases"]),
             _minute(model["created"]),
             _text(model["reason"]),
-            model["gate"] or "–",
+            _text(model["snapshot"][:12] or "–"),
+            _text(model["gate"] or "–"),
             _share(model["accuracy_new"]),
             _share(model["accuracy_old"]),
-            ", ".join(_minute(time) for time in model["in_charge_since"]) or "–",
+            "\n".join(_span(span) for span in model["in_charge"]) or "–",
         )
     _stdout().print(table if result["models"] else f"stream {result['stream']} has no model yet")
 
@@ -137,6 +138,10 @@ def _stdout() -> Console:
 def _minute(time: str) -> str:
     """``2026-11-21T05:30:37+00:00`` → ``2026-11-21 05:30``."""
     return time[:16].replace("T", " ")
+
+
+def _span(span: dict[str, Any]) -> str:
+    return f"{_minute(span['since'])} – {_minute(span['until']) if span['until'] else 'now'}"
 
 
 def _share(value: float | None) -> str:

@@ -57,6 +57,20 @@ class HoldoutPolicy(Part):
     share: Share = Field(0.2, description="Share of the images, chosen by a stable hash of their content.")
 
 
+class DataPolicy(Part):
+    """Which labelled images a retraining uses, and how many it takes to answer an alarm."""
+
+    window: Count | None = Field(
+        None, description="At most so many of the newest training images that the champion has not seen; `null`: all."
+    )
+    replay: Annotated[int, Field(ge=0)] | None = Field(
+        20_000, description="At most so many older training images, each class in proportion; `null`: all."
+    )
+    min_new_labels: Annotated[int, Field(ge=0)] = Field(
+        20, description="With fewer labelled new images an alarm waits for labels."
+    )
+
+
 class DriftPolicy(Part):
     """When a batch raises an alarm; docs/drift.md says what each key means."""
 
@@ -134,6 +148,21 @@ class GatePolicy(Part):
         0.1, description="Largest loss of accuracy on a class, folder or batch of the holdout."
     )
     min_support: Count = Field(30, description="A class, folder or batch of fewer holdout images is not judged alone.")
+    approval: Literal["automatic", "manual"] = Field(
+        "automatic", description="`manual`: who has passed the gate waits for a person's approval."
+    )
+    approval_hours: Annotated[float, Field(gt=0, le=720)] = Field(
+        24, description="In Airflow an approval that is not given by then keeps the champion."
+    )
+    max_latency_factor: Annotated[float, Field(ge=1)] = Field(
+        3.0, description="An image may take the challenger so many times as long as the champion."
+    )
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Longest time for one image on the machine that retrains, milliseconds; `null` for any."
+    )
+    max_size_mb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Largest ONNX file, 10⁶ bytes; `null` for any."
+    )
 
 
 class ScorePolicy(Part):

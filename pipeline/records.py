@@ -146,7 +146,7 @@ class Retraining:
     stream: str
     reason: str
     check_id: str | None
-    status: Literal["running", "promoted", "rejected", "unchanged", "failed"]
+    status: Literal["running", "promoted", "rejected", "unchanged", "failed", "waiting for labels", "awaiting approval"]
     snapshot_key: str | None
     mlflow_run_id: str | None
     model_version: int | None

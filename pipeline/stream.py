@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
 from pipeline.policies import (
+    DataPolicy,
     DriftPolicy,
     GatePolicy,
     HoldoutPolicy,
@@ -46,6 +47,7 @@ class Stream(Part):
     schedule: str | None = Field("0 2 * * *", description="When ingest runs, cron; `null` for by hand only.")
     ingest: IngestPolicy = IngestPolicy()
     holdout: HoldoutPolicy = HoldoutPolicy()
+    data: DataPolicy = DataPolicy()
     model: ModelPolicy = ModelPolicy()
     train: TrainPolicy = TrainPolicy()
     export: ExportPolicy = ExportPolicy()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import console
-from pipeline.cli.running import Debug, Json, Name, run_command, usage_error
+from pipeline.cli.running import Debug, Json, Name, run_command, start, usage_error
 from pipeline.naming import printable
 from pipeline.settings import Settings
 
@@ -48,12 +48,21 @@ def labels(
             if import_file is not None:
                 from pipeline.stages.labels import import_labels
 
-                return import_labels(place, import_file)
+                return _followed(settings, import_labels(place, import_file))
             from pipeline.stages.labels_overview import label_history, labels_overview
 
             return labels_overview(place, limit) if history is None else label_history(place, history)
 
     run_command(run, _show, as_json=as_json, debug=debug)
+
+
+def _followed(settings: Settings, result: dict[str, Any]) -> dict[str, Any]:
+    """Have the retraining begin that these labels make possible."""
+    if result["next"] == "retrain":
+        name = result["stream"]
+        otherwise = f"the next ingest begins the retraining; `tidemark retrain {name}` does at once"
+        start(settings, f"{name}_retrain", otherwise)
+    return result
 
 
 def _show(result: dict[str, Any]) -> None:

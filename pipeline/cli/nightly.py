@@ -53,7 +53,13 @@ def retrain(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the stream file, e.g. train.epochs=5."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train also where nothing has changed.")] = False,
+    from_run: Annotated[
+        str | None,
+        typer.Option("--from-run", metavar="RUN", help="Repeat a run of MLflow: same images, recipe and seed."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train also where nothing has changed, or labels lack.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -63,8 +69,12 @@ def retrain(
     def run(settings: Settings) -> Any:
         from pipeline.stages.workplace import workplace
 
+        if from_run and (overrides or check_id):
+            usage_error("--from-run repeats a run as it was: --set and --check do not go with it")
         with workplace(settings, stream, parse_overrides(overrides or [])) as place:
-            return stage(place, reason=reason or None, check_id=check_id or None, force=force)
+            return stage(
+                place, reason=reason or None, check_id=check_id or None, force=force, from_run=from_run or None
+            )
 
     run_command(run, console.show_result, as_json=as_json, debug=debug)
 

@@ -69,3 +69,21 @@ def run_stage(
 def usage_error(text: str) -> NoReturn:
     """End the command as wrongly used."""
     raise ConfigurationError(text)
+
+
+def start(settings: Settings, dag_id: str, otherwise: str) -> None:
+    """Start a DAG of the embedded stack; where it does not run, say what happens otherwise.
+
+    A command that Airflow itself runs starts nothing: there the DAG's own tasks hand over.
+    """
+    if settings.run is not None:
+        return
+    from pipeline.errors import StackError
+    from pipeline.local.airflow_api import AirflowClient
+
+    try:
+        with AirflowClient.of(settings) as airflow:
+            airflow.trigger(dag_id)
+        log.info("Airflow starts %s", dag_id)
+    except StackError:
+        log.info("%s", otherwise)

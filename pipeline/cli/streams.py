@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import console
-from pipeline.cli.running import Debug, Json, Name, run_command, run_stage
+from pipeline.cli.running import Debug, Json, Name, run_command, run_stage, start
 from pipeline.settings import Settings
 
 app = typer.Typer()
@@ -56,7 +56,36 @@ def rollback(
     """Put an earlier model version in charge again."""
     from pipeline.stages.promotion import rollback as stage
 
-    run_stage(stream, lambda place: stage(place, to), as_json=as_json, debug=debug)
+    def work(place: Any) -> Any:
+        return _scored(place.settings, stage(place, to))
+
+    run_stage(stream, work, as_json=as_json, debug=debug)
+
+
+@app.command()
+def approve(
+    stream: Name,
+    version: Annotated[int | None, typer.Option(help="The version that is meant; else the one that waits.")] = None,
+    decline: Annotated[bool, typer.Option("--decline", help="Turn it down: the champion stays.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who decides; kept on record.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let a challenger that awaits approval take over, or turn it down."""
+    from pipeline.stages.approval import approve as stage
+
+    def work(place: Any) -> Any:
+        done = stage(place, version, decline=decline, by=by)
+        return _scored(place.settings, done) if done["outcome"] == "promoted" else done
+
+    run_stage(stream, work, as_json=as_json, debug=debug)
+
+
+def _scored(settings: Settings, result: dict[str, Any]) -> dict[str, Any]:
+    """Have scoring follow a change of champion."""
+    name = result["stream"]
+    start(settings, f"{name}_score", f"scoring follows by its schedule, or at once with `tidemark score {name}`")
+    return result
 
 
 @app.command()

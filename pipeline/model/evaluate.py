@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,17 @@ CALIBRATION_BINS = 15  # equal-width bins of Guo et al. 2017, "On Calibration of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassEvaluation:
-    """One class: precision, recall and F1 are 0 where they are not defined; support counts its true images."""
+    """One class: precision, recall and F1 are 0 where they are not defined; support counts its true images.
+
+    ``roc_auc`` tells its images from all others by its probability; None where there are none of either.
+    """
 
     name: str
     precision: float
     recall: float
     f1: float
     support: int
+    roc_auc: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +40,9 @@ class Evaluation:
         unknown: Images of classes that the model does not know.
         accuracy: Share of right answers; 0 without images.
         balanced_accuracy: Mean recall of the known classes that have images.
+        macro_precision: Mean precision of the known classes that have images.
         macro_f1: Mean F1 of the known classes that have images.
+        roc_auc: Mean area under the ROC curve, each class against all others; None where no class has one.
         calibration_error: Expected calibration error, 15 bins of equal width.
         classes: Figures of each class, in the model's order.
         confusion: (classes, classes) counts, rows true, columns answered; without the images of unknown classes.
@@ -47,11 +53,27 @@ class Evaluation:
     unknown: int
     accuracy: float
     balanced_accuracy: float
+    macro_precision: float
     macro_f1: float
+    roc_auc: float | None
     calibration_error: float
     classes: tuple[ClassEvaluation, ...]
     confusion: tuple[tuple[int, ...], ...]
     correct: npt.NDArray[np.bool_] = field(compare=False, repr=False)
+
+    def figures(self) -> dict[str, float]:
+        """The single numbers by name; what is not defined is left out."""
+        found = {
+            "images": self.count,
+            "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
+            "macro_precision": self.macro_precision,
+            "macro_recall": self.balanced_accuracy,  # one number under both names that people look for
+            "macro_f1": self.macro_f1,
+            "roc_auc": self.roc_auc,
+            "calibration_error": self.calibration_error,
+        }
+        return {name: float(value) for name, value in found.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """All but the vector of right answers, as JSON values."""
@@ -60,18 +82,11 @@ class Evaluation:
             "unknown": self.unknown,
             "accuracy": self.accuracy,
             "balanced_accuracy": self.balanced_accuracy,
+            "macro_precision": self.macro_precision,
             "macro_f1": self.macro_f1,
+            "roc_auc": self.roc_auc,
             "calibration_error": self.calibration_error,
-            "classes": [
-                {
-                    "name": item.name,
-                    "precision": item.precision,
-                    "recall": item.recall,
-                    "f1": item.f1,
-                    "support": item.support,
-                }
-                for item in self.classes
-            ],
+            "classes": [asdict(item) for item in self.classes],
             "confusion": [list(row) for row in self.confusion],
         }
 
@@ -83,9 +98,15 @@ def encode_labels(labels: Sequence[str | None], classes: Sequence[str]) -> npt.N
 
 
 def evaluate(
-    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], classes: Sequence[str]
+    probabilities: npt.NDArray[np.floating[Any]],
+    labels: npt.NDArray[np.integer[Any]],
+    classes: Sequence[str],
+    *,
+    curves: bool = True,
 ) -> Evaluation:
     """Judge (n, c) probabilities against (n,) labels: indices into the c classes, -1 for an unknown class.
+
+    Without ``curves`` there is no ROC AUC, which takes longer than all else together.
 
     Raises:
         ValueError: Shapes do not fit, a label is outside -1 … c-1, or a probability is not a finite number.
@@ -101,24 +122,31 @@ def evaluate(
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities are finite numbers")
 
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     answers = probabilities.argmax(axis=1) if count else np.zeros(0, dtype=np.int64)
     correct = answers == labels
     known = labels >= 0
+    names = np.arange(width)
     confusion = np.zeros((width, width), dtype=np.int64)
-    np.add.at(confusion, (labels[known], answers[known]), 1)
-    support = confusion.sum(axis=1)
-    answered = np.bincount(answers, minlength=width)
-    hits = np.diag(confusion)
-    recall = _ratio(hits, support)
-    precision = _ratio(hits, answered)
-    f1 = _ratio(2 * hits, support + answered)
+    precision, recall, f1 = np.zeros((3, width))
+    support = np.zeros(width, dtype=np.int64)
+    if known.any():  # scikit-learn refuses nothing at all
+        confusion = confusion_matrix(labels[known], answers[known], labels=names)
+    if count:
+        # Given the names, it counts a stranger as a false alarm of the class that was answered, and as nothing else.
+        precision, recall, f1, support = precision_recall_fscore_support(labels, answers, labels=names, zero_division=0)
+    areas = _areas(probabilities, labels) if curves else (None,) * width
     seen = support > 0
+    defined = [area for area in areas if area is not None]
     return Evaluation(
         count=count,
         unknown=int(count - known.sum()),
         accuracy=float(correct.mean()) if count else 0.0,
         balanced_accuracy=float(recall[seen].mean()) if seen.any() else 0.0,
+        macro_precision=float(precision[seen].mean()) if seen.any() else 0.0,
         macro_f1=float(f1[seen].mean()) if seen.any() else 0.0,
+        roc_auc=float(np.mean(defined)) if defined else None,
         calibration_error=_calibration_error(probabilities.max(axis=1), correct) if count else 0.0,
         classes=tuple(
             ClassEvaluation(
@@ -127,6 +155,7 @@ def evaluate(
                 recall=float(recall[position]),
                 f1=float(f1[position]),
                 support=int(support[position]),
+                roc_auc=areas[position],
             )
             for position, name in enumerate(classes)
         ),
@@ -135,8 +164,18 @@ def evaluate(
     )
 
 
-def _ratio(above: npt.NDArray[np.int64], below: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+def _areas(
+    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]
+) -> tuple[float | None, ...]:
+    """Area under each class's ROC curve, against all others; None where only one of the two sides has images."""
+    from sklearn.metrics import roc_auc_score
+
+    found: list[float | None] = []
+    for position in range(probabilities.shape[1]):
+        own = labels == position
+        mixed = own.any() and not own.all()
+        found.append(float(roc_auc_score(own, probabilities[:, position])) if mixed else None)
+    return tuple(found)
 
 
 def _calibration_error(confidence: npt.NDArray[np.floating[Any]], correct: npt.NDArray[np.bool_]) -> float:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.errors import ExportMismatch
+from pipeline.model.footprint import MAX_DIFFERENCE
 from pipeline.model.inference import Classifier
 from pipeline.model.metadata import EMBEDDING, INPUT, PROBABILITIES, ModelMetadata
 from pipeline.model.network import Deployable
@@ -26,7 +27,6 @@ from pipeline.model.network import Deployable
 log = logging.getLogger(__name__)
 
 OPSET = 18  # what the exporter writes without converting
-MAX_DIFFERENCE = 1e-4
 CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
 
 

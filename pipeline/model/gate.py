@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.model.evaluate import Evaluation
+from pipeline.model.footprint import MAX_DIFFERENCE, Footprint
 from pipeline.model.slices import Slice
 from pipeline.naming import printable
 from pipeline.policies import GatePolicy
@@ -16,21 +17,24 @@ TOLERANCE = 1e-9  # differences of accuracies such as 0.95 - 0.92 are not exact
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluations:
-    """One model's answers on the holdout.
+    """One model's answers on the holdout, and what they cost.
 
     Attributes:
         new: On holdout images that came after the champion's snapshot; None where there are none.
         old: On the older holdout images; None where there are none.
+        footprint: Time, size and parity of its ONNX file; None where nothing was measured.
     """
 
     new: Evaluation | None
     old: Evaluation | None
+    footprint: Footprint | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Both evaluations as JSON values."""
+        """Evaluations and footprint as JSON values."""
         return {
             "new": None if self.new is None else self.new.to_dict(),
             "old": None if self.old is None else self.old.to_dict(),
+            "footprint": None if self.footprint is None else self.footprint.to_dict(),
         }
 
 
@@ -74,7 +78,8 @@ def judge(
     The challenger must win on the new holdout by ``min_gain`` at least and significantly, and may not lose more than
     ``max_regression`` on the older one, nor more than ``max_slice_regression`` on any part of the whole holdout that
     has ``min_support`` images. Where no new holdout exists (a retraining by hand), the older one decides by the same
-    rule. A tie keeps the champion.
+    rule. A tie keeps the champion. However good its answers are, a challenger that is too slow, too large, or whose
+    ONNX file does not compute what was trained, stays out.
 
     Raises:
         ValueError: The evaluations are not of the same images.
@@ -122,6 +127,9 @@ def judge(
     if looked_at:
         ruined = [item for item in looked_at if item.loss > policy.max_slice_regression + TOLERANCE]
         (objections if ruined else support).append(_slices(policy, looked_at, ruined))
+    too_much, bearable = _costs(policy, challenger.footprint, champion.footprint)
+    objections += too_much
+    support += bearable
     return GateDecision(
         promote=not objections,
         reasons=tuple(objections or support),
@@ -158,9 +166,35 @@ def _judge_first(policy: GatePolicy, challenger: Evaluations) -> GateDecision:
     figures = (
         f"accuracy {accuracy:.3f} on {_images(count)} of the holdout, always answering {most!r} reaches {guess:.3f}"
     )
-    if right > support[most]:
-        return GateDecision(promote=True, reasons=(f"first model: {figures}",), gain=accuracy - guess)
-    return GateDecision(promote=False, reasons=(f"no better than guessing: {figures}",), gain=accuracy - guess)
+    if right <= support[most]:
+        return GateDecision(promote=False, reasons=(f"no better than guessing: {figures}",), gain=accuracy - guess)
+    too_much, bearable = _costs(policy, challenger.footprint, None)
+    reasons = too_much or [f"first model: {figures}", *bearable]
+    return GateDecision(promote=not too_much, reasons=tuple(reasons), gain=accuracy - guess)
+
+
+def _costs(policy: GatePolicy, ours: Footprint | None, theirs: Footprint | None) -> tuple[list[str], list[str]]:
+    """What speaks against a model's time, size and parity, and what for it."""
+    if ours is None:
+        return [], []
+    objections: list[str] = []
+    if ours.difference is None:
+        objections.append("broken: nobody has compared its ONNX file with what was trained")
+    elif not ours.difference < MAX_DIFFERENCE:
+        objections.append(
+            f"broken: probabilities of the ONNX file differ from what was trained by up to {ours.difference:.2g}, "
+            f"less than {MAX_DIFFERENCE:g} is allowed"
+        )
+    times = f"{ours.latency_ms:.2f} ms an image"
+    if theirs is not None:
+        times += f" against the champion's {theirs.latency_ms:.2f} ms"
+        if ours.latency_ms > policy.max_latency_factor * theirs.latency_ms:
+            objections.append(f"too slow: {times}, {policy.max_latency_factor:g} times as long is allowed")
+    if policy.max_latency_ms is not None and ours.latency_ms > policy.max_latency_ms:
+        objections.append(f"too slow: {times}, {policy.max_latency_ms:g} ms are allowed")
+    if policy.max_size_mb is not None and ours.megabytes > policy.max_size_mb:
+        objections.append(f"too large: {ours.megabytes:.1f} MB, {policy.max_size_mb:g} MB are allowed")
+    return objections, [f"costs what it may: {times}, {ours.megabytes:.1f} MB"]
 
 
 def _regression(policy: GatePolicy, ours: Evaluation | None, theirs: Evaluation | None) -> tuple[float | None, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +67,23 @@ def cut(
             if images[index] == count or int(sums[index]) in seen:
                 continue
             seen.add(int(sums[index]))
-            title = f"batch {name}" if kind == "batch" else f"{kind} {name!r}"
+            title = _title(kind, name)
             slices.append(
                 Slice(name=title, images=int(images[index]), ours=int(right[index]), theirs=int(before[index]))
             )
     return tuple(slices)
+
+
+def members(parts: Mapping[str, Sequence[str | None]], names: Collection[str]) -> dict[str, npt.NDArray[np.int64]]:
+    """Which rows are in some slices of `cut`, by the slices' names."""
+    rows: dict[str, list[int]] = {name: [] for name in names}
+    for kind, values in parts.items():
+        titles = {value: _title(kind, value) for value in set(values) if value is not None}
+        for row, value in enumerate(values):
+            if value is not None and titles[value] in rows:
+                rows[titles[value]].append(row)
+    return {name: np.array(found, dtype=np.int64) for name, found in rows.items()}
+
+
+def _title(kind: str, name: str) -> str:
+    return f"batch {name}" if kind == "batch" else f"{kind} {name!r}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from importlib.metadata import version as package_version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from pipeline.code_version import code_version
 from pipeline.errors import TrainingFailed
 from pipeline.records import ModelVersion
-from pipeline.stages.retraining_task import Task
+from pipeline.stages.retraining_task import RECIPE_FILE, Task
 from pipeline.stages.training_data import read_pixels
 from pipeline.stages.workplace import Workplace
 from pipeline.storage.registry import CHALLENGER
@@ -40,11 +40,16 @@ def start_run(place: Workplace, task: Task, snapshot_key: str) -> str:
         "tidemark.reason": task.reason,
         "tidemark.check": task.check_id or "",
         "tidemark.snapshot": snapshot_key,
-        "tidemark.code": package_version("tidemark"),
+        "tidemark.code": code_version(),
+        "tidemark.new_since": str(task.new_since),
+        "tidemark.champion": str(task.before.version) if task.before else "",
+        "tidemark.seed": str(stream.train.seed),
         "tidemark.run": place.settings.run or "",
     }
     policy = {**stream.model.model_dump(), **stream.train.model_dump(), **stream.export.model_dump()}
-    return place.registry.start_run(stream.name, task.reason, tags, policy)
+    run_id = place.registry.start_run(stream.name, task.reason, tags, policy)
+    place.registry.log_text(run_id, task.recipe, RECIPE_FILE)
+    return run_id
 
 
 def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> ModelVersion:
@@ -96,6 +101,7 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
         "last_batch": str(task.snapshot.batch_ids[-1]),
         "reason": task.reason,
         "check": task.check_id or "",
+        "code": code_version(),
     }
     # The number comes before the file, which holds it; until the file is kept nobody sees the version.
     version = place.registry.reserve(stream.name, run_id, tags)
@@ -121,7 +127,7 @@ def _export(place: Workplace, task: Task, trained: Trained, run_id: str, version
         stream=stream.name,
         snapshot=task.snapshot.digest,
         version=version,
-        extra={"seed": stream.train.seed, "code": package_version("tidemark")},
+        extra={"seed": stream.train.seed, "code": code_version()},
     )
     holdout = task.snapshot.split("holdout")
     chosen = [holdout[row] for row in range(0, len(holdout), -(-len(holdout) // EXPORT_SAMPLES) or 1)]
@@ -129,6 +135,8 @@ def _export(place: Workplace, task: Task, trained: Trained, run_id: str, version
     path = folder / "model.onnx"
     report = export(trained.network, path, metadata=metadata, images=samples.pixels, threads=stream.train.threads)
     log.info("exported; torch and ONNX differ by at most %.1e on %d images", report.largest_difference, report.images)
+    # The gate wants to know of it; a variant of 8 bits is judged by its own answers.
+    place.registry.tag_version(stream.name, version, {"export_difference": str(report.largest_difference)})
     metrics = {"export_largest_difference": report.largest_difference}
     if stream.export.quantize == "int8":
         quantized = quantize_if_better(
@@ -150,9 +158,9 @@ def _kept_folder(place: Workplace, task: Task) -> Path:
     Only one retraining of a stream runs at a time, so whatever else lies there is of trainings that nobody resumes.
     """
     champion = ""
-    if place.stream.model.weights == "champion" and task.champion is not None:
-        champion = str(task.champion.version)
-    about = f"{champion} {task.snapshot.lesson} {task.recipe_digest} {package_version('tidemark')}"
+    if place.stream.model.weights == "champion" and task.before is not None:
+        champion = str(task.before.version)
+    about = f"{champion} {task.snapshot.lesson} {task.recipe_digest} {code_version()}"
     folder = place.settings.home / "training" / place.stream.name / hashlib.sha256(about.encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,11 +180,11 @@ def _champions_weights(place: Workplace, task: Task, folder: Path) -> Start | No
 
     if place.stream.model.weights != "champion":
         return None
-    if task.champion is None:
+    if task.before is None:
         log.info("there is no champion yet: beginning with model.first_weights")
         return None
-    path = place.registry.run_file(task.champion, str(WEIGHTS), folder)
+    path = place.registry.run_file(task.before, str(WEIGHTS), folder)
     if path is None:
-        log.warning("version %d kept no weights: beginning with model.first_weights", task.champion.version)
+        log.warning("version %d kept no weights: beginning with model.first_weights", task.before.version)
         return None
     return Start.read(path)

@@ -20,6 +20,7 @@ from pipeline.stages.labels import apply_labels
 from pipeline.stages.listing import prefixes_to_list
 from pipeline.stages.overlap import overlapped
 from pipeline.stages.pixels import limits_of
+from pipeline.stages.waiting import answerable
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 from pipeline.storage.objects import Fetched
@@ -72,6 +73,8 @@ def ingest(place: Workplace, limit: int | None = None, *, full: bool = False) ->
         if limit is None or new <= limit:  # otherwise the next listing must show what was left
             catalog.note_listed(stream.name, stream.prefix, now)
         unchecked = len(catalog.unchecked_batches(stream.name))
+        # Where a check follows, it finds the alarm standing and hands it over itself.
+        check = answerable(place) if not unchecked else None
     if batch is None:
         log.info("nothing new")
     else:
@@ -86,6 +89,8 @@ def ingest(place: Workplace, limit: int | None = None, *, full: bool = False) ->
         "gone": gone,
         **labels,
         "unchecked": unchecked,
+        "next": "check" if unchecked else "retrain" if check else "none",
+        "check": check,
     }
 
 

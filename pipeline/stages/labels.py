@@ -16,6 +16,7 @@ from pipeline.labels.sentences import sentence
 from pipeline.naming import printable
 from pipeline.progress import track
 from pipeline.records import LabelProblem, StoreObject
+from pipeline.stages.waiting import answerable
 from pipeline.stages.workplace import Workplace
 from pipeline.storage.catalog.labelling import LabelsRead
 from pipeline.storage.label_objects import open_file
@@ -131,6 +132,7 @@ def _import_result(
         "labelled": labelled,
         "label_problems": sum(count for count, _ in counts.values()),
         "problems": problem_lines(place, file, PROBLEMS_LOGGED * 2),
+        "next": "retrain" if answerable(place) else "none",
     }
 
 

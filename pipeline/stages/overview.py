@@ -38,14 +38,15 @@ def models(place: Workplace) -> list[dict[str, Any]]:
         for item in place.catalog.retrainings(name)
         if item.model_version and item.status != "unchanged"
     }
-    charges: dict[int, list[str]] = {}
-    for row in place.catalog.promotions(name):
-        charges.setdefault(row["model_version"], []).append(row["done_at"].isoformat(timespec="seconds"))
+    charges = _charges(place.catalog.promotions(name))
     found = []
     for version in place.registry.versions(name):
         retraining = by_version.get(version.version)
         evaluation = (retraining.evaluation if retraining else None) or {}
+        gate = (retraining.gate if retraining else None) or {}
         challenger = evaluation.get("challenger") or {}
+        footprint = challenger.get("footprint") or {}
+        spans = charges.get(version.version, [])
         found.append(
             {
                 "version": version.version,
@@ -55,14 +56,40 @@ def models(place: Workplace) -> list[dict[str, Any]]:
                 "check": version.tags.get("check") or None,
                 "snapshot": version.tags.get("snapshot", ""),
                 "gate": version.tags.get("gate"),
-                "gate_reasons": ((retraining.gate if retraining else None) or {}).get("reasons", []),
+                "gate_reasons": gate.get("reasons", []),
+                "approval": gate.get("approval"),
+                "metrics": {part: _figures(challenger.get(part)) for part in ("new", "old")},
                 "accuracy_new": (challenger.get("new") or {}).get("accuracy"),
                 "accuracy_old": (challenger.get("old") or {}).get("accuracy"),
-                "in_charge_since": charges.get(version.version, []),
+                "latency_ms": footprint.get("latency_ms"),
+                "size_mb": footprint.get("megabytes"),
+                "in_charge_since": [span["since"] for span in spans],
+                "in_charge": spans,
                 "run_id": version.run_id,
             }
         )
     return found
+
+
+def _charges(promotions: list[dict[str, Any]]) -> dict[int, list[dict[str, str | None]]]:
+    """When each version was in charge: from its promotion to the next one of another; until is None for now."""
+    spans: dict[int, list[dict[str, str | None]]] = {}
+    last: dict[str, str | None] | None = None
+    holder = None
+    for row in promotions:
+        if row["model_version"] == holder:  # put in charge again while it was
+            continue
+        time = row["done_at"].isoformat(timespec="seconds")
+        if last is not None:
+            last["until"] = time
+        holder, last = row["model_version"], {"since": time, "until": None}
+        spans.setdefault(holder, []).append(last)
+    return spans
+
+
+def _figures(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The single numbers of an evaluation that the catalogue keeps."""
+    return {key: value for key, value in evaluation.items() if not isinstance(value, list)} if evaluation else None
 
 
 def fetch_report(place: Workplace, check_id: str | None, folder: Path) -> dict[str, Any]:

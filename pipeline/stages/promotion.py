@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
+import numpy as np
+
 from pipeline.errors import ArtefactDamaged, ConfigurationError, ObjectMissing
 from pipeline.model.inference import Classifier
 from pipeline.model.reference import Reference
@@ -46,8 +48,7 @@ def put_in_charge(
         ModelUnreadable, ArtefactDamaged: Its ONNX file or its reference cannot be read; nothing has changed then.
     """
     stream = place.stream.name
-    Classifier(place.registry.model_file(version), place.stream.score.threads)
-    load_reference(place, version.version)
+    _require_whole(place, version)
     champion = place.registry.champion(stream)
     promotion = place.catalog.intend_promotion(
         stream,
@@ -61,6 +62,20 @@ def put_in_charge(
     place.catalog.note_champion(stream, version.version)
     place.catalog.complete_promotion(promotion)
     log.info("version %d is the champion of %s", version.version, stream)
+
+
+def _require_whole(place: Workplace, version: ModelVersion) -> None:
+    """Refuse a version that could not do a champion's work: answer images, and be compared with its reference."""
+    classifier = Classifier(place.registry.model_file(version), place.stream.score.threads)
+    size = classifier.preprocessing.size
+    classifier.run(np.zeros((1, size, size, 3), np.uint8), 1)
+    reference = load_reference(place, version.version)
+    theirs = (reference.model_version, reference.classes, reference.embeddings.shape[1])
+    if theirs != (version.version, classifier.classes, classifier.embedding_dim):
+        raise ArtefactDamaged(
+            f"{keys.reference(place.stream.name, version.version)} is not the reference of version {version.version}: "
+            f"`tidemark retrain {place.stream.name} --force` makes a new model with one of its own"
+        )
 
 
 def note_champion(place: Workplace) -> ModelVersion | None:
@@ -83,7 +98,9 @@ def rollback(place: Workplace, to: int | None = None) -> dict[str, Any]:
     """Bring an earlier champion back: the one before the present, or the version that is named.
 
     Raises:
+        Busy: A retraining or another change of champion is under way.
         ConfigurationError: There is no such version, it is in charge already, or there was no champion before.
+        ModelUnreadable, ArtefactDamaged: It cannot take charge; nothing has changed then.
     """
     stream = place.stream.name
     with place.catalog.lock("retrain", stream):

@@ -5,28 +5,42 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pipeline.errors import ConfigurationError, TrainingImpossible
+from pipeline.errors import ConfigurationError
 from pipeline.model.gate import GateDecision, judge
-from pipeline.model.snapshot import Snapshot
 from pipeline.records import ModelVersion
+from pipeline.stages.approval import OUTDATED, await_approval, still_awaiting, supersede
 from pipeline.stages.challenger import make_challenger, start_run
+from pipeline.stages.concluding import conclude, result
+from pipeline.stages.evaluation_files import metrics_of, write_evaluation_files
 from pipeline.stages.freezing import freeze_reference, require_reference_images
 from pipeline.stages.judging import evaluate_on_holdout
+from pipeline.stages.model_card import model_card
 from pipeline.stages.promotion import put_in_charge
+from pipeline.stages.repeating import repeated
 from pipeline.stages.retraining_task import Task, recipe_of
+from pipeline.stages.training_set import labelled_images, new_since, take_snapshot
+from pipeline.stages.waiting import wait_for_labels
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
-from pipeline.storage.registry import CHALLENGER
 
 log = logging.getLogger(__name__)
 
 
 def retrain(
-    place: Workplace, *, reason: str | None = None, check_id: str | None = None, force: bool = False
+    place: Workplace,
+    *,
+    reason: str | None = None,
+    check_id: str | None = None,
+    force: bool = False,
+    from_run: str | None = None,
 ) -> dict[str, Any]:
-    """Train a challenger on everything that is labelled and let it take over only if it proves better.
+    """Train a challenger on what is labelled and let it take over only if it proves better.
+
+    An alarm that has too few labelled new images to be answered waits for labels instead. With ``from_run`` an earlier
+    run is repeated, on its snapshot and by its recipe; what comes of it is judged like any other challenger. Where the
+    stream's gate asks for an approval, a challenger that has passed it waits for a person.
 
     Raises:
         Busy: Another retraining of the stream is running.
@@ -34,15 +48,25 @@ def retrain(
         TrainingFailed, ExportMismatch: Training or export went wrong; the champion stays.
         ServiceError: Store, database or registry do not serve.
     """
-    stream = place.stream
-    with place.catalog.lock("retrain", stream.name):
-        champion = place.registry.champion(stream.name)
+    with place.catalog.lock("retrain", place.stream.name):
+        champion = place.registry.champion(place.stream.name)
         ended = _settle(place, champion)
         if ended is not None:
             return ended
+        if from_run is not None:
+            place, task = repeated(place, from_run, champion, reason)
+            require_reference_images(place)
+            return _begin(place, task)
+        stream = place.stream
         alarm = place.catalog.unanswered_alarm(stream.name)
         check_id = _known_check(place, check_id) or (alarm.id if alarm and not reason else None)
-        snapshot = _snapshot(place)
+        since, images = new_since(champion), labelled_images(place)
+        if champion is not None and alarm is not None and check_id == alarm.id and not force:
+            labelled = sum(image.batch_id > since for image in images)
+            if labelled < stream.data.min_new_labels:
+                why = reason or f"alarm of check {check_id}"
+                return wait_for_labels(place, reason=why, check_id=check_id, since=since, labelled=labelled)
+        snapshot = take_snapshot(place, images, since)
         task = Task(
             snapshot=snapshot,
             classes=stream.classes or snapshot.classes,
@@ -50,22 +74,27 @@ def retrain(
             champion=champion,
             reason=reason or (f"alarm of check {check_id}" if check_id else "by hand"),
             check_id=check_id,
+            new_since=since,
         )
         require_reference_images(place)
         same = None if force else _same_before(place, task)
-        retraining = place.catalog.start_retraining(stream.name, task.reason, check_id)
-        if same is not None:
-            log.info("version %d was trained on just these images by this recipe: nothing new to learn", same.version)
-            # Ended first: a row that still runs and names the champion's version would pass for its promotion.
-            place.catalog.finish_retraining(retraining, "unchanged")
-            place.catalog.trace_retraining(retraining, model_version=same.version)
-            return _result(place, "unchanged", same.version, same.run_id)
-        try:
-            return _carry_out(place, task, retraining)
-        except BaseException:
-            # Best effort: where the database itself is gone, the next retraining settles this row.
-            place.catalog.try_finish_retraining(retraining, "failed")
-            raise
+        return still_awaiting(place, same) or _begin(place, task, same)
+
+
+def _begin(place: Workplace, task: Task, same: ModelVersion | None = None) -> dict[str, Any]:
+    retraining = place.catalog.start_retraining(place.stream.name, task.reason, task.check_id, task.repeats)
+    if same is not None:
+        log.info("version %d was trained on just these images by this recipe: nothing new to learn", same.version)
+        # Ended first: a row that still runs and names the champion's version would pass for its promotion.
+        place.catalog.finish_retraining(retraining, "unchanged")
+        place.catalog.trace_retraining(retraining, model_version=same.version)
+        return result(place, "unchanged", same.version, same.run_id)
+    try:
+        return _carry_out(place, task, retraining)
+    except BaseException:
+        # Best effort: where the database itself is gone, the next retraining settles this row.
+        place.catalog.try_finish_retraining(retraining, "failed")
+        raise
 
 
 def _settle(place: Workplace, champion: ModelVersion | None) -> dict[str, Any] | None:
@@ -83,18 +112,9 @@ def _settle(place: Workplace, champion: ModelVersion | None) -> dict[str, Any] |
             place.registry.try_end_run(row["mlflow_run_id"], failed=not promoted)
         if champion is not None and promoted:
             log.info("version %d took charge before its retraining was killed: nothing is left to do", champion.version)
-            return _conclude(place, champion, row["id"], promote=True)
+            return conclude(place, champion, row["id"], promote=True)
         place.catalog.finish_retraining(row["id"], "failed")
     return None
-
-
-def _conclude(place: Workplace, challenger: ModelVersion, retraining: int, *, promote: bool) -> dict[str, Any]:
-    outcome: Literal["promoted", "rejected"] = "promoted" if promote else "rejected"
-    place.registry.tag_version(challenger.stream, challenger.version, {"gate": outcome})
-    place.registry.drop_alias(challenger.stream, CHALLENGER)
-    place.registry.end_run(challenger.run_id)
-    place.catalog.finish_retraining(retraining, outcome)
-    return _result(place, outcome, challenger.version, challenger.run_id)
 
 
 def _known_check(place: Workplace, check_id: str | None) -> str | None:
@@ -122,39 +142,16 @@ def _carry_out(place: Workplace, task: Task, retraining: int) -> dict[str, Any]:
         for sentence in gate.reasons:
             log.info("gate: %s", sentence)
         if gate.promote:
+            supersede(place)
+        if gate.promote and place.stream.gate.approval == "manual":
+            return await_approval(place, challenger, task.champion, retraining)
+        if gate.promote:
             freeze_reference(place, challenger)
             put_in_charge(place, challenger, kind="promotion", reason=task.reason, retraining=retraining)
     except BaseException:
         place.registry.try_end_run(run_id, failed=True)
         raise
-    return _conclude(place, challenger, retraining, promote=gate.promote)
-
-
-def _result(place: Workplace, outcome: str, version: int, run_id: str) -> dict[str, Any]:
-    name = place.stream.name
-    return {"stage": "retrain", "stream": name, "outcome": outcome, "version": version, "run_id": run_id}
-
-
-# -- what to train on
-
-
-def _snapshot(place: Workplace) -> Snapshot:
-    stream = place.stream
-    images = place.catalog.labelled_images(stream.name)
-    if stream.classes is not None:
-        images = [image for image in images if image.label in stream.classes]
-    if not images:
-        raise TrainingImpossible(
-            f"stream {stream.name} has no labelled images: put images into folders named after their classes "
-            f"under {stream.prefix}, then run `tidemark ingest {stream.name}`"
-        )
-    snapshot = Snapshot.of(images)
-    if len(snapshot.classes) < 2:
-        raise TrainingImpossible(
-            f"all {len(images)} labelled images of stream {stream.name} are of one class, {snapshot.classes[0]!r}: "
-            "a classifier needs at least two; add images of another class"
-        )
-    return snapshot
+    return conclude(place, challenger, retraining, promote=gate.promote)
 
 
 def _same_before(place: Workplace, task: Task) -> ModelVersion | None:
@@ -164,7 +161,7 @@ def _same_before(place: Workplace, task: Task) -> ModelVersion | None:
         return None
     tags = versions[-1].tags
     same = tags.get("lesson") == task.snapshot.lesson and tags.get("recipe") == task.recipe_digest
-    return versions[-1] if same and "gate" in tags else None
+    return versions[-1] if same and tags.get("gate", OUTDATED) != OUTDATED else None
 
 
 # -- the judgement
@@ -183,11 +180,17 @@ def _evaluate(place: Workplace, task: Task, challenger: ModelVersion, retraining
     )
     evaluation = {who: found[who].to_dict() if who in found else None for who in ("challenger", "champion")}
     place.catalog.trace_retraining(retraining, evaluation=evaluation, gate=gate.to_dict())
-    metrics: dict[str, float] = {}
     for who, parts in found.items():
-        for part, result in (("new", parts.new), ("old", parts.old)):
-            if result is not None:
-                metrics |= {f"{who}_{part}_accuracy": result.accuracy, f"{who}_{part}_images": result.count}
-                log.info("%s on the %s holdout: accuracy %.3f of %d", who, part, result.accuracy, result.count)
-    place.registry.log_metrics(challenger.run_id, metrics)
+        for part, seen in (("new", parts.new), ("old", parts.old)):
+            if seen is not None:
+                log.info("%s on the %s holdout: accuracy %.3f of %d", who, part, seen.accuracy, seen.count)
+    place.registry.log_metrics(challenger.run_id, metrics_of(found))
+    shown = folder / "evaluation"
+    shown.mkdir()
+    write_evaluation_files(place, judged, gate, task.classes, shown)
+    card = model_card(
+        place, challenger=challenger, champion=task.champion, snapshot=task.snapshot, judged=judged, gate=gate
+    )
+    (shown / "model-card.md").write_text(card, encoding="utf-8")
+    place.registry.log_folder(challenger.run_id, shown, "evaluation")
     return gate

@@ -10,6 +10,8 @@ from pipeline.model.snapshot import Snapshot
 from pipeline.records import ModelVersion
 from pipeline.stream import RECIPE, Stream
 
+RECIPE_FILE = "recipe.json"  # of a run in MLflow
+
 
 @dataclass(frozen=True)
 class Task:
@@ -21,11 +23,14 @@ class Task:
     champion: ModelVersion | None
     reason: str
     check_id: str | None
+    new_since: int  # batches above this one are new to the champion; 0 where there was none
+    repeats: str | None = None  # the run in MLflow that is done once more
+    its_champion: ModelVersion | None = None  # with a repeated run, the champion of that time
 
     @property
-    def new_since(self) -> int:
-        """Batches above this one are new to the champion; 0 where there is none."""
-        return int(self.champion.tags.get("last_batch", 0)) if self.champion else 0
+    def before(self) -> ModelVersion | None:
+        """The champion that a warm start begins with: the one of the time whose training this is."""
+        return self.champion if self.repeats is None else self.its_champion
 
     @property
     def recipe_digest(self) -> str:

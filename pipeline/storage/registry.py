@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 MODEL_FILE = "model/model.onnx"
+MOST_METRICS = 500  # in one call; MLflow takes 1000
 _SHA256 = "sha256"  # the tag that a version has as soon as its file is kept
 KEPT_FILES = 3  # of a stream's models on the local disk: champion, challenger, the one to roll back to
 KEPT_SECONDS = 24 * 3600.0  # and whatever was used since
@@ -69,14 +70,62 @@ class Registry:
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Add metrics to a run."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        entries = [Metric(key, float(value), now, step) for key, value in metrics.items()]
         with self._translated():
-            for key, value in metrics.items():
-                self._client.log_metric(run_id, key, float(value), step=step)
+            for start in range(0, len(entries), MOST_METRICS):
+                self._client.log_batch(run_id, metrics=entries[start : start + MOST_METRICS])
 
     def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
         """Keep a file with a run."""
         with self._translated():
             self._client.log_artifact(run_id, str(path), folder or None)
+
+    def log_folder(self, run_id: str, folder: Path, into: str) -> None:
+        """Keep all files of a folder with a run."""
+        with self._translated():
+            self._client.log_artifacts(run_id, str(folder), into)
+
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        """Keep a text with a run, as a file."""
+        with self._translated():
+            self._client.log_text(run_id, text, path)
+
+    def read_text(self, run_id: str, path: str) -> str:
+        """The inverse of log_text.
+
+        Raises:
+            RegistryError: The run has no such file.
+        """
+        with self._translated(), tempfile.TemporaryDirectory() as folder:
+            return Path(self._client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
+
+    def run_tags(self, stream: str, run_id: str) -> dict[str, str]:
+        """The tags of one of a stream's runs.
+
+        Raises:
+            ConfigurationError: The stream has no such run.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self._translated():
+            experiment = self._client.get_experiment_by_name(stream)
+            try:
+                run = self._client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    raise
+                run = None
+        if run is None or experiment is None or run.info.experiment_id != experiment.experiment_id:
+            raise ConfigurationError(f"stream {stream} has no run {run_id!r}: `tidemark models {stream}` lists them")
+        return dict(run.data.tags)
+
+    def run_params(self, run_id: str) -> dict[str, str]:
+        """The parameters that a run was started with."""
+        with self._translated():
+            return dict(self._client.get_run(run_id).data.params)
 
     def end_run(self, run_id: str, *, failed: bool = False) -> None:
         """Close a run."""
@@ -176,10 +225,11 @@ class Registry:
         with self._translated():
             self._client.set_registered_model_alias(stream, alias, str(version))
 
-    def drop_alias(self, stream: str, alias: str) -> None:
-        """Take an alias away; nothing happens where there is none."""
+    def drop_alias(self, stream: str, alias: str, version: int | None = None) -> None:
+        """Take an alias away, where a version is named only from that one; nothing happens where there is none."""
         with self._translated():
-            if any(alias in names for names in self._aliases(stream).values()):
+            aliases = self._aliases(stream)
+            if any(alias in names for number, names in aliases.items() if version in (None, number)):
                 self._client.delete_registered_model_alias(stream, alias)
 
     def tag_version(self, stream: str, version: int, tags: Mapping[str, str]) -> None:

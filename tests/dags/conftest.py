@@ -70,6 +70,7 @@ def airflow_processes(tmp_path_factory: pytest.TempPathFactory) -> AirflowProces
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+            "PYTHONPATH": str(ROOT),  # this checkout, wherever the package was installed from
             "PYTHONPYCACHEPREFIX": str(home / "bytecode"),
         }
     )

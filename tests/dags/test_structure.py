@@ -10,7 +10,7 @@ from tests.dags.conftest import Parsed
 
 STAGES = ("ingest", "detect_drift", "retrain", "score")
 TASKS = {
-    "ingest": {"ingest": [], "hand_over_batch": ["ingest"]},
+    "ingest": {"ingest": [], "hand_over_batch": ["ingest"], "hand_over_alarm": ["ingest"]},
     "detect_drift": {"check": [], "hand_over_clean": ["check"], "hand_over_alarm": ["check"]},
     "retrain": {"retrain": [], "hand_over_champion": ["retrain"]},
     "score": {"plan": [], "shard": ["plan"], "finish": ["plan", "shard"]},
@@ -27,6 +27,7 @@ PARAMS: dict[str, dict[str, tuple[Any, Any]]] = {  # name → type, default
 }
 OUTLETS = {
     ("ingest", "hand_over_batch"): "tidemark/digits/batch",
+    ("ingest", "hand_over_alarm"): "tidemark/digits/alarm",  # labels that an alarm waited for
     ("detect_drift", "hand_over_clean"): "tidemark/digits/clean",
     ("detect_drift", "hand_over_alarm"): "tidemark/digits/alarm",
     ("retrain", "hand_over_champion"): "tidemark/digits/champion",

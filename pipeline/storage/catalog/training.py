@@ -35,9 +35,34 @@ class Training(Statements):
         """
         return self._all("retrain", "running_retrainings", stream=stream)
 
-    def start_retraining(self, stream: str, reason: str, check_id: str | None) -> int:
-        """Note that a retraining begins."""
-        row = self._one("retrain", "start_retraining", stream=stream, reason=reason, check_id=check_id, run=self._run)
+    def note_waiting(self, stream: str, *, reason: str, check_id: str, new_since: int) -> None:
+        """Note once that the answer to an alarm waits for labels of images from batches above one."""
+        self._run_sql(
+            "retrain",
+            "note_waiting",
+            stream=stream,
+            reason=reason,
+            check_id=check_id,
+            new_since=new_since,
+            run=self._run,
+        )
+
+    def waiting(self, stream: str) -> dict[str, Any] | None:
+        """What waits for labels: check_id, and labelled, how many of the images that are new have a label by now."""
+        rows = self._all("retrain", "waiting", stream=stream)
+        return rows[0] if rows else None
+
+    def start_retraining(self, stream: str, reason: str, check_id: str | None, repeats: str | None = None) -> int:
+        """Note that a retraining begins, one that answers an alarm or one that repeats a run of MLflow."""
+        row = self._one(
+            "retrain",
+            "start_retraining",
+            stream=stream,
+            reason=reason,
+            check_id=check_id,
+            repeats=repeats,
+            run=self._run,
+        )
         return int(row["id"])
 
     def trace_retraining(
@@ -65,17 +90,26 @@ class Training(Statements):
     def finish_retraining(
         self, retraining: int, status: Literal["promoted", "rejected", "unchanged", "failed"]
     ) -> None:
-        """Say how a retraining ended."""
-        self._run_sql("retrain", "finish_retraining", id=retraining, status=status)
+        """Say how a retraining ended; with any end but a failure, what waited for labels has its answer."""
+        with self.transaction():
+            self._run_sql("retrain", "finish_retraining", id=retraining, status=status)
+            self._run_sql("retrain", "end_waiting", id=retraining)
+
+    def await_approval(self, retraining: int) -> None:
+        """Note that a retraining has come to its end but for a person's word."""
+        with self.transaction():
+            self._run_sql("retrain", "await_approval", id=retraining)
+            self._run_sql("retrain", "end_waiting", id=retraining)
 
     def try_finish_retraining(self, retraining: int, status: Literal["failed"]) -> None:
         """The same on the way out of a failure, which must not be hidden by a second one."""
         with suppress(psycopg2.Error):
             self.finish_retraining(retraining, status)
 
-    def retrainings(self, stream: str) -> list[Retraining]:
-        """Every retraining of a stream, oldest first."""
-        return [Retraining(**row) for row in self._all("retrain", "retrainings", stream=stream)]
+    def retrainings(self, stream: str, *, status: str | None = None, version: int | None = None) -> list[Retraining]:
+        """Every retraining of a stream, oldest first; those of one status or of one version only."""
+        rows = self._all("retrain", "retrainings", stream=stream, status=status, version=version)
+        return [Retraining(**row) for row in rows]
 
     def intend_promotion(
         self,

@@ -31,9 +31,38 @@ where t.signal and not exists (
 );
 
 -- name: start_retraining
-insert into tidemark.retraining (stream, reason, check_id, run)
-values (%(stream)s, %(reason)s, %(check_id)s, %(run)s)
+insert into tidemark.retraining (stream, reason, check_id, repeats, run)
+values (%(stream)s, %(reason)s, %(check_id)s, %(repeats)s, %(run)s)
 returning id;
+
+-- name: note_waiting
+-- Once for each alarm; what is new to the champion may have changed meanwhile, by a rollback.
+with known as (
+    update tidemark.retraining set new_since = %(new_since)s
+    where stream = %(stream)s and check_id = %(check_id)s and status = 'waiting for labels' and finished_at is null
+    returning id
+)
+insert into tidemark.retraining (stream, reason, check_id, status, new_since, run)
+select %(stream)s, %(reason)s, %(check_id)s, 'waiting for labels', %(new_since)s, %(run)s
+where not exists (select 1 from known);
+
+-- name: await_approval
+update tidemark.retraining set status = 'awaiting approval' where id = %(id)s;
+
+-- name: end_waiting
+update tidemark.retraining w set finished_at = now()
+from tidemark.retraining r
+where r.id = %(id)s and r.status <> 'failed' and r.repeats is null
+  and w.stream = r.stream and w.id < r.id and w.status = 'waiting for labels' and w.finished_at is null;
+
+-- name: waiting
+select r.check_id, (
+    select count(*) from tidemark.live_image i
+    where i.stream = r.stream and i.label is not null and i.batch_id > r.new_since
+) as labelled
+from tidemark.retraining r
+where r.stream = %(stream)s and r.status = 'waiting for labels' and r.finished_at is null
+order by r.id desc limit 1;
 
 -- name: running_retrainings
 -- Whoever holds the stream's lock knows that a row still `running` belongs to a process that died.
@@ -55,16 +84,21 @@ update tidemark.retraining set status = %(status)s, finished_at = now() where id
 -- name: retrainings
 select id, stream, reason, check_id, status, snapshot_key, mlflow_run_id, model_version, evaluation, gate,
        started_at, finished_at
-from tidemark.retraining where stream = %(stream)s order by id;
+from tidemark.retraining
+where stream = %(stream)s and (%(status)s::text is null or status = %(status)s)
+  and (%(version)s::integer is null or model_version = %(version)s)
+order by id;
 
 -- name: unanswered_alarm
--- The newest alarm, unless a retraining that began after it has come to an end.
+-- The newest alarm, unless a retraining that began after it has come to an end; one that repeats an earlier run on its
+-- images is no answer. One that waits for an approval is.
 select c.id, c.batch_ids, c.p_value
 from tidemark.drift_check c
 where c.stream = %(stream)s and c.decision = 'alarm'
   and not exists (
       select 1 from tidemark.retraining r
-      where r.stream = c.stream and r.status in ('promoted', 'rejected', 'unchanged')
+      where r.stream = c.stream and r.status in ('promoted', 'rejected', 'unchanged', 'awaiting approval')
+        and r.repeats is null
         and (r.check_id = c.id or r.started_at >= c.created_at)
   )
 order by c.created_at desc, c.id desc limit 1;

@@ -99,3 +99,30 @@ def test_what_does_not_fit_is_refused(probabilities: np.ndarray, labels: np.ndar
 
 def test_labels_become_positions_and_strangers_minus_one() -> None:
     assert encode_labels(["emu", "gnu", None, "cat"], CLASSES).tolist() == [2, -1, -1, 0]
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order() -> None:
+    # Of the 4 pairs of an `a` and a `b`, three have the `a` ahead: 0.9 > 0.6, 0.9 > 0.2, 0.4 > 0.2, but not 0.4 > 0.6.
+    probabilities = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.6, 0.4, 0], [0.2, 0.8, 0]])
+    result = evaluate(probabilities, np.array([0, 0, 1, 1]), ("a", "b", "never seen"))
+    assert [item.roc_auc for item in result.classes] == [0.75, 0.75, None]
+    assert result.roc_auc == 0.75
+    assert evaluate(probabilities, np.array([0, 0, 0, 0]), ("a", "b", "c")).roc_auc is None
+
+
+def test_without_curves_all_else_is_the_same() -> None:
+    full, quick = evaluate(*answers(), CLASSES), evaluate(*answers(), CLASSES, curves=False)
+    assert quick.roc_auc is None
+    assert quick.macro_f1 == full.macro_f1
+    assert "roc_auc" not in quick.figures()
+    assert full.figures()["macro_recall"] == full.balanced_accuracy
+
+
+def test_figures_of_a_small_table_by_hand() -> None:
+    # True a: answered a, a, b. True b: answered b. Precision a 1, b 1/2; recall a 2/3, b 1; F1 a 4/5, b 2/3.
+    result = evaluate(np.array([[1, 0], [1, 0], [0, 1], [0, 1]], float), np.array([0, 0, 0, 1]), ("a", "b"))
+    assert [item.precision for item in result.classes] == pytest.approx([1, 1 / 2])
+    assert [item.recall for item in result.classes] == pytest.approx([2 / 3, 1])
+    assert [item.f1 for item in result.classes] == pytest.approx([4 / 5, 2 / 3])
+    assert (result.macro_precision, result.balanced_accuracy) == pytest.approx((3 / 4, 5 / 6))
+    assert result.confusion == ((2, 1), (0, 1))

@@ -1,0 +1,35 @@
+"""What the retraining DAG is where the gate asks a person."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.dags.conftest import AirflowProcesses, Parsed, parse
+from tests.dags.test_structure import plain, upstream
+
+
+@pytest.fixture(scope="module")
+def asking(airflow_processes: AirflowProcesses, tmp_path_factory: pytest.TempPathFactory) -> Parsed:
+    stream = "gate: {approval: manual, approval_hours: 48}\n"
+    return parse(airflow_processes, tmp_path_factory.mktemp("asking"), {"digits": stream})
+
+
+def test_a_question_stands_between_gate_and_promotion(asking: Parsed) -> None:
+    assert asking.errors == {}
+    assert upstream(asking, "digits_retrain") == {
+        "retrain": [],
+        "hand_over_champion": ["retrain"],
+        "ask": ["retrain"],
+        "approve": ["ask"],
+        "hand_over_approved": ["approve"],
+    }
+    tasks = asking.tasks("digits_retrain")
+    for task_id in ("hand_over_approved", "hand_over_champion"):
+        assert [plain(outlet)["name"] for outlet in tasks[task_id]["outlets"]] == ["tidemark/digits/champion"]
+
+
+def test_a_run_may_take_as_long_as_the_answer_may(asking: Parsed) -> None:
+    dag = asking.dags["digits_retrain"]["dag"]
+    assert dag["dagrun_timeout"] == (72 + 48) * 3600
+    assert "a person's approval" in dag["doc_md"]
+    assert "STREAM" not in dag["doc_md"]
