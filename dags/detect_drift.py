@@ -40,7 +40,11 @@ for source in sources():
     common = source.common("detect_drift", DOC, hours=6)
     with DAG(**common, schedule=[batch(source.name)], params=PARAMS):
         check = DriftCheck(
-            task_id="check", stage="check", stream=source.name, form={"batch": "batch", "force": "force"}
+            task_id="check",
+            stage="check",
+            stream=source.name,
+            tells=source.tells,
+            form={"batch": "batch", "force": "force"},
         )
         HandOver(
             task_id="hand_over_clean",

@@ -40,7 +40,11 @@ for source in sources():
     common = source.common("ingest", DOC, hours=12)
     with DAG(**common, schedule=cron(source.stream.schedule), params=PARAMS):
         ingest = StageOperator(
-            task_id="ingest", stage="ingest", stream=source.name, form={"limit": "limit", "full": "full"}
+            task_id="ingest",
+            stage="ingest",
+            stream=source.name,
+            tells=source.tells,
+            form={"limit": "limit", "full": "full"},
         )
         HandOver(
             task_id="hand_over_batch",

@@ -57,6 +57,7 @@ for source in sources():
             task_id="retrain",
             stage="retrain",
             stream=source.name,
+            tells=source.tells,
             form={"reason": "reason", "overrides": "set", "force": "force"},
             carried={"check": "check"},
         )

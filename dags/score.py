@@ -36,12 +36,18 @@ for source in sources():
     schedule = AssetOrTimeSchedule(timetable=clock, assets=follows) if clock else follows
     with DAG(**common, schedule=schedule, params=PARAMS):
         plan = ShardPlan(
-            task_id="plan", stage="score", stream=source.name, options={"plan": True}, form={"limit": "limit"}
+            task_id="plan",
+            stage="score",
+            stream=source.name,
+            tells=source.tells,
+            options={"plan": True},
+            form={"limit": "limit"},
         )
         shards = StageOperator.partial(
             task_id="shard",
             stage="score",
             stream=source.name,
+            tells=source.tells,
             max_active_tis_per_dag=source.stream.score.parallel_shards,
             pool=source.stream.score.pool,
             map_index_template="{{ task.options['shard'] }}",
@@ -50,6 +56,7 @@ for source in sources():
             task_id="finish",
             stage="score",
             stream=source.name,
+            tells=source.tells,
             options={
                 "finish": True,
                 "model": XComArg(plan, key="model"),

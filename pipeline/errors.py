@@ -27,6 +27,7 @@ TidemarkError                  exit status 1
 ├── ArtefactDamaged            a file the project wrote does not read back
 │   └── ModelUnreadable        … an ONNX file
 ├── CheckFailed
+├── NotDelivered               a message that a channel did not take; never ends a run
 ├── NoChampion
 ├── IncompleteScore
 ├── StoryFailed                the demo did not go as it must
@@ -153,6 +154,10 @@ class IncompleteScore(TidemarkError):
 
 class CheckFailed(TidemarkError):
     """A batch could not be checked."""
+
+
+class NotDelivered(TidemarkError):
+    """A channel did not take a message."""
 
 
 class NoChampion(TidemarkError):

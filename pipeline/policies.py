@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from croniter import croniter
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 Test = Literal["mmd", "ensemble", "ks", "cvm", "lsdd", "classifier", "learned-kernel", "spot-the-diff"]
 # The names of pipeline.images.changes.CHANGES, compared by a test likewise.
 Change = Literal["noise", "blur", "brightness", "contrast", "colour-cast", "rotation", "scale", "jpeg", "inversion"]
+Event = Literal["alarm", "watch", "promotion", "rejection", "waiting", "approval", "failure"]
+EVENTS: tuple[Event, ...] = get_args(Event)
+Address = Annotated[str, Field(pattern=r"^[^@\s,;<>\"]+@[^@\s,;<>\"]+$", max_length=254)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -189,6 +192,21 @@ class ScorePolicy(Part):
     @classmethod
     def _cron(cls, value: str | None) -> str | None:
         return valid_cron(value)
+
+
+class NotifyPolicy(Part):
+    """Who is told what; nobody, unless a channel is named."""
+
+    email: tuple[Address, ...] = Field((), description="Addresses that get a mail, by the server of TIDEMARK_SMTP_URL.")
+    slack: bool = Field(False, description="Post to the Slack-compatible webhook of TIDEMARK_SLACK_WEBHOOK.")
+    webhook: bool = Field(False, description="Post signed JSON to TIDEMARK_WEBHOOK_URL.")
+    events: tuple[Event, ...] = Field(EVENTS, description="What is told; default everything.")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that are named."""
+        named = {"email": bool(self.email), "slack": self.slack, "webhook": self.webhook}
+        return tuple(name for name, wanted in named.items() if wanted)
 
 
 def valid_cron(value: str | None) -> str | None:

@@ -21,6 +21,9 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("TIDEMARK_S3_ENDPOINT", "TIDEMARK_S3_ACCESS_KEY", "TIDEMARK_S3_SECRET_KEY", "TIDEMARK_S3_REGION"),
     ("MLFLOW_TRACKING_URI",),
     ("TIDEMARK_AIRFLOW_URL",),
+    ("TIDEMARK_SMTP_URL",),
+    ("TIDEMARK_SLACK_WEBHOOK",),
+    ("TIDEMARK_WEBHOOK_URL", "TIDEMARK_WEBHOOK_SECRET"),
     ("TIDEMARK_IMAGE_BUCKET",),
     ("TIDEMARK_ARTIFACT_BUCKET",),
     ("TIDEMARK_STREAMS",),
@@ -45,6 +48,10 @@ class Settings(BaseSettings):
     streams: Path = Path("streams")
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     airflow_url: str | None = None  # base address of Airflow's pages, for links
+    smtp_url: SecretStr | None = None  # mail server that messages go through, with login
+    slack_webhook: SecretStr | None = None
+    webhook_url: SecretStr | None = None
+    webhook_secret: SecretStr | None = None  # signs what is posted there
     run: str | None = None  # the Airflow run this process serves, for the catalogue's trace
 
     @classmethod

@@ -18,6 +18,7 @@ from pipeline.policies import (
     GatePolicy,
     HoldoutPolicy,
     IngestPolicy,
+    NotifyPolicy,
     Part,
     ReferencePolicy,
     ScorePolicy,
@@ -55,6 +56,7 @@ class Stream(Part):
     reference: ReferencePolicy = ReferencePolicy()
     gate: GatePolicy = GatePolicy()
     score: ScorePolicy = ScorePolicy()
+    notify: NotifyPolicy = NotifyPolicy()
 
     @field_validator("schedule")
     @classmethod

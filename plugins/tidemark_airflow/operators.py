@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 FAILED = 1  # exit status of a stage that may succeed the next time
+NEWSWORTHY = frozenset({"check", "retrain"})  # stages that decide something
 WRONG_USAGE = 2  # exit status of a stage that would fail the same way again
 
 
@@ -83,6 +84,8 @@ class StageOperator(BaseOperator):
             mapping becomes one ``KEY=VALUE`` for each of its leaves.
         form: DAG params that become options: param name → option name.
         carried: Values of the triggering asset event's extra that become options: key → option name. The form wins.
+        tells: Whether people are told of a failure that is final, and of what was decided. That they could not be told
+            never fails the task.
     """
 
     template_fields: Sequence[str] = ("options",)
@@ -98,6 +101,7 @@ class StageOperator(BaseOperator):
         options: Mapping[str, Any] | XComArg | None = None,
         form: Mapping[str, str] | None = None,
         carried: Mapping[str, str] | None = None,
+        tells: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs["retry_policy"] = kwargs.get("retry_policy") or RetryUnlessFinal()  # partial() says None
@@ -107,6 +111,7 @@ class StageOperator(BaseOperator):
         self.options = options
         self.form = form
         self.carried = carried
+        self.tells = tells
         self.result: dict[str, Any] | None = None
         self._child: Child | None = None
 
@@ -116,7 +121,15 @@ class StageOperator(BaseOperator):
         Raises:
             StageFailed: The stage could not be started, ended with an error or was ended.
         """
-        self.result = self._run(self._command(context), self._environment(context))
+        try:
+            self.result = self._run(self._command(context), self._environment(context))
+        except StageFailed as failure:
+            ti = context["ti"]
+            if self.tells and (failure.final or ti.try_number > ti.max_tries):
+                self._tell(context, ["--failure", f"{ti.dag_id}, task {ti.task_id}: {failure}"])
+            raise
+        if self.tells and self.stage in NEWSWORTHY:
+            self._tell(context, [])
         return self.result
 
     def on_kill(self) -> None:
@@ -135,8 +148,17 @@ class StageOperator(BaseOperator):
                 options[option] = value
         return [*self.command, self.stage, self.stream, "--json", *arguments(options)]
 
-    def _environment(self, context: Context) -> dict[str, str]:
-        env = environment()
+    def _tell(self, context: Context, options: list[str]) -> None:
+        """Send the messages that are due; a channel that is down or wrongly set up is a line in the log."""
+        try:
+            self._run(
+                [*self.command, "notify", self.stream, "--json", *options], self._environment(context, tells=True)
+            )
+        except StageFailed:
+            self.log.warning("not everybody could be told; the next run tries again")
+
+    def _environment(self, context: Context, *, tells: bool = False) -> dict[str, str]:
+        env = environment(tells=tells)
         for secret in secrets(env):
             mask_secret(secret)
         ti = context["ti"]

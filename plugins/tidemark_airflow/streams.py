@@ -34,6 +34,11 @@ class Source:
             safe += f"-{sha256(self.name.encode()).hexdigest()[:8]}"
         return f"{safe}_{stage}"
 
+    @property
+    def tells(self) -> bool:
+        """Whether anybody wants to be told what happens."""
+        return bool(self.stream.notify.channels)
+
     def common(self, stage: str, doc: str, *, hours: float) -> dict[str, Any]:
         """Arguments of a DAG that all DAGs of a stream share.
 

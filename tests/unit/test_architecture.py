@@ -24,6 +24,14 @@ FORBIDDEN = {
         "pipeline.local",
         "pipeline.cli",
     ),
+    "pipeline/notify": (
+        "pipeline.stages",
+        "pipeline.storage",
+        "pipeline.images",
+        "pipeline.model",
+        "pipeline.local",
+        "pipeline.cli",
+    ),
     "pipeline/model": ("pipeline.stages", "pipeline.storage", "pipeline.local", "pipeline.cli"),
     "pipeline/storage": (
         "pipeline.stages",

@@ -1,0 +1,191 @@
+"""Telling people what happened to a stream, by the channels that its file names.
+
+Messages follow from the catalogue: what was decided there and is in no message yet becomes one, is written down, and is
+then sent. So a stage that is killed, or a mail server that is down for a night, loses nothing: the next call goes on. A
+channel that fails is tried again, here and by later calls, for some days; it never ends a run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from pipeline.errors import Busy, ConfigurationError, NotDelivered, StoreError
+from pipeline.notify.mail import MailServer
+from pipeline.notify.message import Message
+from pipeline.notify.webhooks import require_address, send_signed, send_to_slack
+from pipeline.settings import Settings
+from pipeline.stages.workplace import Workplace
+from pipeline.storage import keys
+
+log = logging.getLogger(__name__)
+
+MEMORY = timedelta(days=7)  # older news is none, and a message that no channel took by then is given up
+AT_FIRST = timedelta(hours=1)  # what is older when a stream's first message is due was before anybody asked to be told
+PAUSES = (1.0, 4.0)  # seconds between the tries of one call
+Send = Callable[[Message], None]
+
+# What the catalogue calls it → event, and the title.
+TITLES = {
+    "alarm": ("alarm", "alarm: the images have changed"),
+    "watch": ("watch", "the images have changed a little"),
+    "promoted": ("promotion", "a new model is in charge"),
+    "rejected": ("rejection", "a new model was trained, and the old one stays in charge"),
+    "waiting for labels": ("waiting", "an alarm waits for labels"),
+    "awaiting approval": ("approval", "a new model waits for approval"),
+}
+
+
+def notify(place: Workplace, failure: str | None = None) -> dict[str, Any]:
+    """Tell what has happened since the last message, and what could not be told then.
+
+    Args:
+        place: The stream.
+        failure: One line about a run that has just failed, if one has.
+
+    Raises:
+        ConfigurationError: A channel that the stream names is not set up.
+        ServiceError: The database does not serve.
+    """
+    stream, policy = place.stream.name, place.stream.notify
+    told: dict[str, Any] = {"stage": "notify", "stream": stream, "delivered": 0, "undelivered": 0}
+    if not policy.channels:
+        log.info("stream %s names no channel in `notify`: nobody is told", stream)
+        return told
+    senders = {channel: _sender(place, channel) for channel in policy.channels}
+    try:
+        with place.catalog.lock("notify", stream):
+            _write_down(place, failure)
+            rows = place.catalog.undelivered(stream, list(senders), datetime.now(UTC) - MEMORY)
+            down: set[str] = set()
+            for row in rows:
+                done = row["channel"] not in down and _deliver(place, row, senders[row["channel"]])
+                if not done:  # the others would fail as well, and slowly
+                    down.add(row["channel"])
+                told["delivered" if done else "undelivered"] += 1
+    except Busy:
+        log.info("messages of stream %s are being sent already", stream)
+    return told
+
+
+def _sender(place: Workplace, channel: str) -> Send:
+    settings, policy = place.settings, place.stream.notify
+    if channel == "email":
+        server = MailServer.from_url(_secret(settings, channel, "smtp_url"))
+        return lambda message: server.send(message, policy.email)
+    if channel == "slack":
+        slack = require_address(_secret(settings, channel, "slack_webhook"), "TIDEMARK_SLACK_WEBHOOK")
+        return lambda message: send_to_slack(slack, message)
+    address = require_address(_secret(settings, channel, "webhook_url"), "TIDEMARK_WEBHOOK_URL")
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    return lambda message: send_signed(address, secret, message)
+
+
+def _secret(settings: Settings, channel: str, name: str) -> str:
+    value = getattr(settings, name)
+    if value is None:
+        raise ConfigurationError(
+            f"the stream's `notify` names {channel}, and TIDEMARK_{name.upper()} is not set: set it, or the Airflow "
+            f"connection that docs/messages.md names"
+        )
+    return str(value.get_secret_value())
+
+
+def _write_down(place: Workplace, failure: str | None) -> None:
+    """Messages of everything that is news."""
+    stream, events = place.stream.name, place.stream.notify.events
+    now = datetime.now(UTC)
+    first = place.catalog.first_message(stream)
+    since = max(now - MEMORY, (first or now) - AT_FIRST)
+    for item in place.catalog.news(stream, since):
+        event, title = TITLES[item["status"]]
+        if event not in events:
+            continue
+        if item["kind"] == "check":
+            about, sentences, links = _of_check(place, item["about"])
+        else:
+            about, sentences, links = _of_retraining(place, int(item["about"]), item["status"])
+        place.catalog.add_message(
+            stream, event=event, about=about, title=title, sentences=sentences, links=links, at=item["at"]
+        )
+    if failure and "failure" in events:
+        about = f"failure {place.settings.run or now.isoformat()}"
+        place.catalog.add_message(
+            stream,
+            event="failure",
+            about=about,
+            title="a run has failed",
+            sentences=(failure, *((f"Run: {place.settings.run}",) if place.settings.run else ())),
+            links=_links(place, None),
+            at=now,
+        )
+
+
+def _of_check(place: Workplace, check_id: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    check = place.catalog.check(check_id)
+    assert check is not None  # it was among the news
+    verdict: tuple[str, ...] = ()
+    try:
+        twin = json.loads(place.store.get_artifact(keys.report(place.stream.name, check_id, "json")))
+        verdict = (str(twin["verdict"]),)
+    except (StoreError, ValueError, KeyError, TypeError):  # the reasons say it as well
+        log.warning("the report of check %s cannot be read: the message goes without its verdict", check_id)
+    return f"check {check_id}", (*verdict, *check.reasons), _links(place, check_id)
+
+
+def _of_retraining(place: Workplace, retraining: int, status: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    found = next(row for row in place.catalog.retrainings(place.stream.name) if row.id == retraining)
+    version = f"Version {found.model_version}. " if found.model_version else ""
+    reasons = tuple(str(reason) for reason in (found.gate or {}).get("reasons", ()))
+    if status == "waiting for labels":
+        reasons = (f"Label new images (`tidemark labels {place.stream.name} --queue 50`): then the retraining starts.",)
+    return (
+        f"retraining {retraining} {status}",
+        (f"{version}Trained because of: {found.reason}.", *reasons),
+        _links(place, found.check_id),
+    )
+
+
+def _links(place: Workplace, check_id: str | None) -> dict[str, str]:
+    """Pages of Airflow; none where its address is not known."""
+    base = place.settings.airflow_url
+    if not base:
+        return {}
+    base, stream = base.rstrip("/"), quote(place.stream.name, safe="")
+    pages = {"Tidemark": f"{base}/tidemark/"}
+    if check_id:
+        pages["Drift report"] = f"{base}/tidemark/checks/{stream}/{quote(check_id, safe='')}"
+    return pages
+
+
+def _deliver(place: Workplace, row: dict[str, Any], send: Send) -> bool:
+    """Try a few times to send one message by one channel, and keep what came of it."""
+    message = Message(
+        id=f"{row['stream']}-{row['id']}",
+        stream=row["stream"],
+        event=row["event"],
+        about=row["about"],
+        title=row["title"],
+        sentences=tuple(row["sentences"]),
+        links=row["links"],
+        at=row["at"],
+    )
+    for pause in (*PAUSES, None):
+        try:
+            send(message)
+        except NotDelivered as error:
+            place.catalog.note_delivery(row["id"], row["channel"], str(error))
+            if pause is None:
+                log.warning("%r is not told by %s: %s; the next run tries again", row["title"], row["channel"], error)
+                return False
+            time.sleep(pause)
+        else:
+            place.catalog.note_delivery(row["id"], row["channel"])
+            log.info("told by %s: %s", row["channel"], row["title"])
+            return True
+    return False
