@@ -177,7 +177,7 @@ def airflow(servers: Servers, live_settings: Settings, airflow_home: Path) -> It
             "TIDEMARK_TEST_STAGE": str(HERE / "stage.py"),
         },
     )
-    for mode in ("stay", "timeout"):
+    for mode in ("stay", "timeout", "wrong"):
         (project / mode).mkdir()
     airflow_standalone.prepare(servers.home, servers.credentials)
     passwords = {user: secrets.token_hex(8) for user in ("admin", "viewer", "guest")}

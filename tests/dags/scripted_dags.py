@@ -39,6 +39,7 @@ for mode, timeout in (("stay", None), ("fail", None), ("wrong", None), ("timeout
             stage="stay" if mode == "timeout" else mode,
             stream=os.path.join(FOLDER, mode),  # noqa: PTH118
             execution_timeout=timeout,
+            tells=mode == "wrong",
         )
 
 with DAG("script_mapped", **SETTINGS):

@@ -74,3 +74,26 @@ def test_a_connection_without_an_endpoint_is_amazons(airflow_processes: AirflowP
     store = json.dumps({**STORE, "extra": {"region_name": "eu-west-1"}})
     found = airflow_processes.python(CODE, **WORKER, AIRFLOW_CONN_TIDEMARK_STORE=store)
     assert found["store"] == ["https://s3.eu-west-1.amazonaws.com", "new-key", "new-secret"]
+
+
+def test_the_channels_of_messages_come_from_connections_where_a_stage_tells(
+    airflow_processes: AirflowProcesses,
+) -> None:
+    mail = {"conn_type": "smtp", "host": "mail.example.org", "port": 587, "login": "me@example.org", "password": "p/w",
+            "extra": {"disable_ssl": True, "from_email": "tidemark@example.org"}}  # fmt: skip
+    connections = {
+        "AIRFLOW_CONN_TIDEMARK_SMTP": json.dumps(mail),
+        "AIRFLOW_CONN_TIDEMARK_SLACK": json.dumps({"conn_type": "http", "password": "https://slack.example.org/T0/x"}),
+        "AIRFLOW_CONN_TIDEMARK_WEBHOOK": json.dumps(
+            {"conn_type": "http", "password": "hush", "extra": {"url": "https://hooks.example.org/in"}}
+        ),
+    }
+    stage = airflow_processes.python(CODE, **WORKER, **connections)["env"]
+    assert not any(name.startswith(("TIDEMARK_SMTP", "TIDEMARK_SLACK", "TIDEMARK_WEBHOOK")) for name in stage)
+    found = airflow_processes.python(CODE.replace("environment()", "environment(tells=True)"), **WORKER, **connections)
+    assert found["env"]["TIDEMARK_SMTP_URL"] == (
+        "smtp://me%40example.org:p%2Fw@mail.example.org:587?from=tidemark%40example.org"
+    )
+    assert found["env"]["TIDEMARK_SLACK_WEBHOOK"] == "https://slack.example.org/T0/x"
+    assert found["env"]["TIDEMARK_WEBHOOK_URL"] == "https://hooks.example.org/in"
+    assert {"p/w", "p%2Fw", "https://slack.example.org/T0/x", "hush"} <= set(found["secrets"])

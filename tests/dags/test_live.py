@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -79,14 +80,19 @@ def test_a_failure_is_one_line_and_tried_again(airflow: AirflowServer) -> None:
     assert any(line["event"] == f"fail runs for script_fail/{run}/1" for line in log)
 
 
-def test_wrong_usage_is_not_tried_again(airflow: AirflowServer) -> None:
+def test_wrong_usage_is_not_tried_again_and_told_at_once(airflow: AirflowServer, airflow_home: Path) -> None:
     airflow.unpause("script_wrong")
     run = airflow.trigger("script_wrong")
     assert airflow.await_run("script_wrong", run) == "failed"
     assert airflow.tasks("script_wrong", run)["stage", -1]["try_number"] == 1
     log = airflow.log("script_wrong", run, "stage")
-    assert [line["level"] for line in log if "no stream is called so" in line["event"]] == ["error"]
+    said = [line for line in log if "no stream is called so" in line["event"] and not line["event"].startswith("$ ")]
+    assert [line["level"] for line in said] == ["error"]
     assert not any(line.get("error_detail") for line in log)
+    told = json.loads((airflow_home / "wrong" / "told").read_text())
+    assert told == ["--json", "--failure", "script_wrong, task stage: no stream is called so: correct the name"]
+    (undelivered,) = (line for line in log if line["event"].startswith("not everybody could be told"))
+    assert undelivered["level"] == "warning"
 
 
 def test_mapped_stages_get_their_shard_and_are_not_tried_again_either(airflow: AirflowServer) -> None:
