@@ -74,7 +74,9 @@ for source in sources():
             from tidemark_airflow.approval import AskApproval
 
             ask = AskApproval(task_id="ask", result=retrain.output, hours=gate.approval_hours)
-            approve = StageOperator(task_id="approve", stage="approve", stream=source.name, options=ask.output)
+            approve = StageOperator(
+                task_id="approve", stage="approve", stream=source.name, tells=source.tells, options=ask.output
+            )
             HandOver(
                 task_id="hand_over_approved",
                 outlets=[champion(source.name)],

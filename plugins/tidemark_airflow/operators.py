@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 FAILED = 1  # exit status of a stage that may succeed the next time
-NEWSWORTHY = frozenset({"check", "retrain"})  # stages that decide something
+NEWSWORTHY = frozenset({"check", "retrain", "approve"})  # stages that decide something
 WRONG_USAGE = 2  # exit status of a stage that would fail the same way again
 
 
