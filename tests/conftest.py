@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 AIRFLOW = {"dags", "e2e", "integration/test_stack.py", "integration/test_demo_reset.py"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes, those of one file stay together: they share what is slow to start."""
     for item in items:

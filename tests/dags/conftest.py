@@ -140,7 +140,7 @@ def live_settings(servers: Servers, mlflow_server: str, airflow_home: Path) -> S
     return settings.model_copy(update={"mlflow_tracking_uri": mlflow_server, "streams": streams})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow(servers: Servers, live_settings: Settings, airflow_home: Path) -> Iterator[AirflowServer]:
     """A running Airflow with the project's DAGs, all paused, and the scripted ones."""
     project = airflow_home
@@ -197,7 +197,7 @@ def image(seed: int) -> bytes:
     return content.getvalue()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def checked(airflow: AirflowServer, live_settings: Settings) -> str:
     """Ingest by hand, detection by asset: the id of the run of `live_detect_drift`."""
     store = ObjectStore.from_settings(live_settings)

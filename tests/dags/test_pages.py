@@ -44,7 +44,7 @@ HOSTILE = [
 Get = Callable[..., requests.Response]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def get(airflow: AirflowServer, checked: str) -> Get:
     """Ask for a page as a user, or as nobody."""
     tokens: dict[str, str] = {}
@@ -69,7 +69,7 @@ def get(airflow: AirflowServer, checked: str) -> Get:
     return get
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def check_path(airflow: AirflowServer, checked: str) -> str:
     links = airflow.call("GET", f"/dags/live_detect_drift/dagRuns/{checked}/taskInstances/check/links")
     return str(links["extra_links"]["Drift report"].removeprefix("/tidemark"))
