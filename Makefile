@@ -35,7 +35,7 @@ down: ## Stop the embedded stack; its data stays
 	@if [ -x $(BIN)/tidemark ]; then $(BIN)/tidemark down; else echo "nothing runs: there is no $(VENV) yet"; fi
 
 test: check ## Check the code and run every test, in two processes
-	@OPENBLAS_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
+	@OPENBLAS_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder
 
 check: setup ## Lint, format check and types
 	@$(BIN)/ruff check .

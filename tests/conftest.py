@@ -9,8 +9,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from pipeline.local import mlflow_server as mlflow_service
 from pipeline.local import stack
@@ -19,18 +21,21 @@ from pipeline.storage.objects import ObjectStore
 from tests.embedded import Servers, embedded
 
 MLFLOW_BUCKET = "mlflow-artifacts"
-HERE = Path(__file__).parent
 # These start Airflow: one after the other, since two at once would fight over the processors until one times out.
 AIRFLOW = {"dags", "e2e", "integration/test_stack.py", "integration/test_demo_reset.py"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those of one file stay together: they share what is slow to start."""
-    for item in items:
-        path = item.path.relative_to(HERE)
-        group = "airflow" if {path.parts[0], str(path)} & AIRFLOW else str(path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests of one file stay together: they share what is slow to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0].removeprefix("tests/")
+        return "airflow" if {path.partition("/")[0], path} & AIRFLOW else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """How tests are dealt out where they run in several processes (``-n 2``)."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
