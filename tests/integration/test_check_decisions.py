@@ -205,8 +205,11 @@ def test_images_without_labels_have_an_expected_accuracy_and_a_rest(champion: Wo
     assert "measured" not in found.measured
     assert found.measured["expected"]["images"] == 45
     assert any("By its own confidence" in reason for reason in found.reasons)
-    # Nothing can be learnt from them, and the next nights do not ask for it again and again.
-    assert retrain(place)["outcome"] == "unchanged"
+    assert retrain(place)["outcome"] == "waiting for labels"
+    # Where none are waited for, nothing can be learnt, and the next nights do not ask for it again and again.
+    data = place.stream.data.model_copy(update={"min_new_labels": 0})
+    at_once = replace(place, stream=place.stream.model_copy(update={"data": data}))
+    assert retrain(at_once)["outcome"] == "unchanged"
     night(place, 3, 75, 95, changed=True)
     rests = made(place, check(place))
     assert (rests.decision, rests.measured["resting"]) == ("watch", 3)

@@ -139,8 +139,8 @@ def test_a_graph_without_an_output_is_refused(exported: Exported, tmp_path: Path
 
 
 def test_properties_of_other_tools_are_kept_as_they_are(exported: Exported, tmp_path: Path) -> None:
-    path = changed(exported, tmp_path / "model.onnx", {"version": '"7"', "note": "by hand"})
-    assert Classifier(path, 1).metadata.extra == {"seed": 0, "version": "7", "note": "by hand"}
+    path = changed(exported, tmp_path / "model.onnx", {"revision": '"7"', "note": "by hand"})
+    assert Classifier(path, 1).metadata.extra == {"seed": 0, "revision": "7", "note": "by hand"}
 
 
 def test_answers_that_are_not_numbers_are_an_error(exported: Exported, tmp_path: Path) -> None:
