@@ -25,7 +25,7 @@ MLFLOW_BUCKET = "mlflow-artifacts"
 AIRFLOW = {"dags", "e2e", "integration/test_stack.py", "integration/test_demo_reset.py"}
 
 
-class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+class ByFile(LoadScopeScheduling):
     """Tests of one file stay together: they share what is slow to start."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -33,6 +33,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         return "airflow" if {path.partition("/")[0], path} & AIRFLOW else path
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """How tests are dealt out where they run in several processes (``-n 2``)."""
     return ByFile(config, log)

@@ -98,7 +98,7 @@ def _secret(settings: Settings, channel: str, name: str) -> str:
 
 def _write_down(place: Workplace, failure: str | None) -> None:
     """Messages of everything that is news."""
-    stream, events = place.stream.name, place.stream.notify.events
+    stream, events, channels = place.stream.name, place.stream.notify.events, place.stream.notify.channels
     now = datetime.now(UTC)
     first = place.catalog.first_message(stream)
     since = max(now - MEMORY, (first or now) - AT_FIRST)
@@ -111,7 +111,14 @@ def _write_down(place: Workplace, failure: str | None) -> None:
         else:
             about, sentences, links = _of_retraining(place, int(item["about"]), item["status"])
         place.catalog.add_message(
-            stream, event=event, about=about, title=title, sentences=sentences, links=links, at=item["at"]
+            stream,
+            event=event,
+            about=about,
+            title=title,
+            sentences=sentences,
+            links=links,
+            at=item["at"],
+            channels=channels,
         )
     if failure and "failure" in events:
         about = f"failure {place.settings.run or now.isoformat()}"
@@ -123,6 +130,7 @@ def _write_down(place: Workplace, failure: str | None) -> None:
             sentences=(failure, *((f"Run: {place.settings.run}",) if place.settings.run else ())),
             links=_links(place, None),
             at=now,
+            channels=channels,
         )
 
 

@@ -156,6 +156,8 @@ class StageOperator(BaseOperator):
             )
         except StageFailed:
             self.log.warning("not everybody could be told; the next run tries again")
+        except Exception as error:  # noqa: BLE001  whatever it is, the stage's own outcome stands
+            self.log.warning("nobody could be told (%s); the next run tries again", type(error).__name__)
 
     def _environment(self, context: Context, *, tells: bool = False) -> dict[str, str]:
         env = environment(tells=tells)

@@ -185,6 +185,21 @@ def test_what_happened_before_anybody_asked_is_not_told(opened: Opened, receiver
         assert notify(place)["delivered"] == 0  # the first message does not bring the old news back
 
 
+def test_a_channel_that_is_added_later_begins_with_what_is_new(
+    opened: Opened, receivers: tuple[Received, Received]
+) -> None:
+    mail, web = receivers
+    web.failures = 3
+    with opened("notify: {webhook: true}") as place:
+        record(place, 1)
+        assert notify(place)["undelivered"] == 1
+    with opened("notify: {webhook: true, email: [ada@example.org]}") as place:
+        record(place, 2)
+        assert notify(place) == {"stage": "notify", "stream": "coins", "delivered": 3, "undelivered": 0}
+    assert ["batch 2" in sent.as_string() for _, _, sent in mail.mails] == [True]
+    assert events(web) == ["alarm", "alarm"]
+
+
 def test_a_report_that_cannot_be_read_does_not_silence_an_alarm(
     opened: Opened, receivers: tuple[Received, Received]
 ) -> None:

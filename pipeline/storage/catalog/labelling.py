@@ -145,6 +145,7 @@ class Labelling(Statements):
                 "refuse_conflicts",
                 "note_problems",
                 "settle_claims",
+                "newest_claims",
                 "label_images",
             ):
                 cursor.execute(queries("labels")[name], {**values, "file_id": file})

@@ -33,9 +33,10 @@ class Messages(Statements):
         sentences: Sequence[str],
         links: dict[str, str],
         at: datetime,
+        channels: Sequence[str],
     ) -> None:
-        """Write a message; of two about the same thing the first stays."""
-        values = {"event": event, "about": about, "title": title, "at": at}
+        """Write a message and which channels are to carry it; of two about the same thing the first stays."""
+        values = {"event": event, "about": about, "title": title, "at": at, "channels": list(channels)}
         self._run_sql(
             "notify", "add_message", stream=stream, sentences=Json(list(sentences)), links=Json(links), **values
         )

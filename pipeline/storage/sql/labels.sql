@@ -33,6 +33,8 @@ join (
     from label_row group by by_name, target having count(distinct label) > 1
 ) c using (by_name, target);
 delete from label_row r using label_contradiction c where r.by_name = c.by_name and r.target = c.target;
+-- Whatever PostgreSQL guesses of the claims that it is compared with, an index keeps that from being each with each.
+create index on label_row (target, by_name);
 analyze label_row;
 
 -- name: contradictions
@@ -94,20 +96,21 @@ where b.stream = %(stream)s and b.status = 'open'
 -- name: make_candidates
 -- Claims that wait, copied and counted: with guesses instead of counts, PostgreSQL would compare each with each.
 create temporary table label_waiting on commit drop as
-select c.file_id, c.by_name, c.target, c.label, c.stated_at, c.statement
+select c.file_id, c.by_name, c.target, c.label, c.stated_at, c.statement, c.line, c.author
 from tidemark.label_file f
 join tidemark.label_claim c on c.file_id = f.id and c.image_id is null and c.standing
 where f.stream = %(stream)s and (%(file_id)s::bigint is null or f.id = %(file_id)s);
 analyze label_waiting;
 create temporary table label_candidate (
     file_id bigint not null, by_name boolean not null, target text not null, label text not null,
-    stated_at timestamptz not null, statement bigint not null, image_id bigint, problem text, detail text
+    stated_at timestamptz not null, statement bigint not null, line integer not null, author text,
+    image_id bigint, problem text, detail text
 ) on commit drop;
 
 -- name: candidates_by_key
 -- A key is a whole one where there is such an object, else relative to the prefix.
 insert into label_candidate
-select c.file_id, c.by_name, c.target, c.label, c.stated_at, c.statement, o.image_id,
+select c.file_id, c.by_name, c.target, c.label, c.stated_at, c.statement, c.line, c.author, o.image_id,
        case when o.status = 'quarantined' then 'quarantined' when o.image_id is null then 'unknown_key' end,
        case when o.status = 'quarantined' then o.reason_code end
 from label_waiting c
@@ -127,7 +130,7 @@ from tidemark.object o
 where o.stream = %(stream)s and o.status <> 'gone' and exists (select 1 from label_waiting where by_name);
 analyze label_name;
 insert into label_candidate
-select c.file_id, c.by_name, c.target, c.label, c.stated_at, c.statement,
+select c.file_id, c.by_name, c.target, c.label, c.stated_at, c.statement, c.line, c.author,
        case when n.contents = 1 then n.image_id end,
        case
            when n.name is null then 'unknown_key'
@@ -181,24 +184,28 @@ update tidemark.label_claim c set image_id = d.image_id, problem = null, detail 
 from label_candidate d
 where d.problem is null and c.file_id = d.file_id and c.by_name = d.by_name and c.target = d.target;
 
+-- name: newest_claims
+-- The newest statement on each image, copied and counted: where a labels file was written anew, PostgreSQL knows nothing
+-- of its claims yet, would guess one row for a join with them, and compare each with each.
+create temporary table label_newest on commit drop as
+select distinct on (d.image_id) d.image_id, d.label, d.stated_at, d.statement, d.line, d.author, f.source, f.origin
+from label_candidate d
+join tidemark.label_file f on f.id = d.file_id
+where d.problem is null
+order by d.image_id, d.stated_at desc, d.statement desc;
+analyze label_newest;
+
 -- name: label_images
 -- The newest statement on each image, unless the image's label rests on a newer one already.
-with newest as (
-    select distinct on (d.image_id) d.image_id, d.label, d.stated_at, d.statement, c.line, c.author, f.source, f.origin
-    from label_candidate d
-    join tidemark.label_claim c on c.file_id = d.file_id and c.by_name = d.by_name and c.target = d.target
-    join tidemark.label_file f on f.id = d.file_id
-    where d.problem is null
-    order by d.image_id, d.stated_at desc, d.statement desc
-), standing as (
+with standing as (
     insert into tidemark.label_standing as s (image_id, stream, stated_at, statement)
-    select image_id, %(stream)s, stated_at, statement from newest
+    select image_id, %(stream)s, stated_at, statement from label_newest
     on conflict (image_id) do update set stated_at = excluded.stated_at, statement = excluded.statement
     where (excluded.stated_at, excluded.statement) > (s.stated_at, s.statement)
     returning image_id
 ), changed as (
     select n.*, i.label as previous
-    from newest n
+    from label_newest n
     join standing using (image_id)
     join tidemark.image i on i.id = n.image_id
     where i.label is distinct from n.label

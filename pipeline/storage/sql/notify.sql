@@ -19,25 +19,29 @@ order by at, about;
 select min(created_at) as at from tidemark.message where stream = %(stream)s;
 
 -- name: add_message
--- What is known already stays as it was said first.
-insert into tidemark.message (stream, event, about, title, sentences, links, happened_at)
-values (%(stream)s, %(event)s, %(about)s, %(title)s, %(sentences)s, %(links)s, %(at)s)
-on conflict (stream, about) do nothing;
+-- What is known already stays as it was said first. It is for the channels of this moment: one that is added later does
+-- not begin with old news.
+with added as (
+    insert into tidemark.message (stream, event, about, title, sentences, links, happened_at)
+    values (%(stream)s, %(event)s, %(about)s, %(title)s, %(sentences)s, %(links)s, %(at)s)
+    on conflict (stream, about) do nothing
+    returning id
+)
+insert into tidemark.delivery (message_id, channel, tries)
+select added.id, channel, 0 from added cross join unnest(%(channels)s::text[]) as named (channel);
 
 -- name: undelivered
 -- Messages of the last days that some of these channels have not carried yet, oldest first.
-select m.id, m.stream, m.event, m.about, m.title, m.sentences, m.links, m.happened_at as at, named.channel,
-       coalesce(d.tries, 0) as tries
+select m.id, m.stream, m.event, m.about, m.title, m.sentences, m.links, m.happened_at as at, d.channel, d.tries
 from tidemark.message m
-cross join unnest(%(channels)s::text[]) as named (channel)
-left join tidemark.delivery d on d.message_id = m.id and d.channel = named.channel
+join tidemark.delivery d on d.message_id = m.id
 where m.stream = %(stream)s and m.created_at >= %(since)s and d.delivered_at is null
-order by m.id, named.channel;
+  and d.channel = any(%(channels)s::text[])
+order by m.id, d.channel;
 
 -- name: note_delivery
-insert into tidemark.delivery (message_id, channel, tries, delivered_at, error)
-values (%(message)s, %(channel)s, 1, case when %(error)s::text is null then now() end, %(error)s)
-on conflict (message_id, channel) do update set
-    tries = tidemark.delivery.tries + 1,
-    delivered_at = coalesce(tidemark.delivery.delivered_at, excluded.delivered_at),
-    error = excluded.error;
+update tidemark.delivery set
+    tries = tries + 1,
+    delivered_at = coalesce(delivered_at, case when %(error)s::text is null then now() end),
+    error = %(error)s
+where message_id = %(message)s and channel = %(channel)s;
