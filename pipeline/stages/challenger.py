@@ -183,7 +183,7 @@ def _champions_weights(place: Workplace, task: Task, folder: Path) -> Start | No
     if task.before is None:
         log.info("there is no champion yet: beginning with model.first_weights")
         return None
-    path = place.registry.run_file(task.before, str(WEIGHTS), folder)
+    path = place.registry.run_file(task.before.run_id, str(WEIGHTS), folder)
     if path is None:
         log.warning("version %d kept no weights: beginning with model.first_weights", task.before.version)
         return None

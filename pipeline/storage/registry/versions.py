@@ -1,15 +1,13 @@
-"""MLflow: training runs, model versions, and the aliases that say who is in charge. Its errors as ours."""
+"""Model versions, and the aliases that say who is in charge."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -17,127 +15,26 @@ from typing import Any, Self
 from pipeline.errors import ConfigurationError, NoChampion, RegistryError
 from pipeline.records import ModelVersion
 from pipeline.settings import Settings
-
-log = logging.getLogger(__name__)
+from pipeline.storage.registry.model_cache import prune
+from pipeline.storage.registry.runs import Runs
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 MODEL_FILE = "model/model.onnx"
-MOST_METRICS = 500  # in one call; MLflow takes 1000
 _SHA256 = "sha256"  # the tag that a version has as soon as its file is kept
-KEPT_FILES = 3  # of a stream's models on the local disk: champion, challenger, the one to roll back to
-KEPT_SECONDS = 24 * 3600.0  # and whatever was used since
-
-# How MLflow's client behaves, unless the environment says otherwise.
-_MANNERS = {
-    # Patience with a server that does not answer: seconds, not the quarter of an hour of its own defaults.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
-    # Stdout belongs to the command's own result.
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 
 
-class Registry:
+class Registry(Runs):
     """The models of all streams: a registered model has its stream's name, an experiment too."""
 
     def __init__(self, uri: str, cache: Path) -> None:
-        for name, value in _MANNERS.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
-        self._place = _without_login(uri)
+        super().__init__(uri)
         self._cache = cache
-        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """A client for the configured server; raises ConfigurationError where there is none."""
         return cls(settings.require_registry(), settings.home / "cache" / "models")
-
-    # -- runs
-
-    def start_run(self, stream: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
-        """Begin a training run in the stream's experiment and return its id."""
-        with self._translated():
-            experiment = self._client.get_experiment_by_name(stream)
-            experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(stream)
-            run = self._client.create_run(experiment_id, tags=dict(tags), run_name=name)
-            for key, value in params.items():
-                self._client.log_param(run.info.run_id, key, value)
-        return str(run.info.run_id)
-
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Add metrics to a run."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        entries = [Metric(key, float(value), now, step) for key, value in metrics.items()]
-        with self._translated():
-            for start in range(0, len(entries), MOST_METRICS):
-                self._client.log_batch(run_id, metrics=entries[start : start + MOST_METRICS])
-
-    def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
-        """Keep a file with a run."""
-        with self._translated():
-            self._client.log_artifact(run_id, str(path), folder or None)
-
-    def log_folder(self, run_id: str, folder: Path, into: str) -> None:
-        """Keep all files of a folder with a run."""
-        with self._translated():
-            self._client.log_artifacts(run_id, str(folder), into)
-
-    def log_text(self, run_id: str, text: str, path: str) -> None:
-        """Keep a text with a run, as a file."""
-        with self._translated():
-            self._client.log_text(run_id, text, path)
-
-    def read_text(self, run_id: str, path: str) -> str:
-        """The inverse of log_text.
-
-        Raises:
-            RegistryError: The run has no such file.
-        """
-        with self._translated(), tempfile.TemporaryDirectory() as folder:
-            return Path(self._client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
-
-    def run_tags(self, stream: str, run_id: str) -> dict[str, str]:
-        """The tags of one of a stream's runs.
-
-        Raises:
-            ConfigurationError: The stream has no such run.
-        """
-        from mlflow.exceptions import MlflowException
-
-        with self._translated():
-            experiment = self._client.get_experiment_by_name(stream)
-            try:
-                run = self._client.get_run(run_id)
-            except MlflowException as error:
-                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                    raise
-                run = None
-        if run is None or experiment is None or run.info.experiment_id != experiment.experiment_id:
-            raise ConfigurationError(f"stream {stream} has no run {run_id!r}: `tidemark models {stream}` lists them")
-        return dict(run.data.tags)
-
-    def run_params(self, run_id: str) -> dict[str, str]:
-        """The parameters that a run was started with."""
-        with self._translated():
-            return dict(self._client.get_run(run_id).data.params)
-
-    def end_run(self, run_id: str, *, failed: bool = False) -> None:
-        """Close a run."""
-        with self._translated():
-            self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
-
-    def try_end_run(self, run_id: str, *, failed: bool) -> None:
-        """Close a run on the way out of a failure, which must not be hidden by a second one."""
-        with suppress(RegistryError):
-            self.end_run(run_id, failed=failed)
-
-    # -- versions
 
     def reserve(self, stream: str, run_id: str, tags: Mapping[str, str]) -> int:
         """Take the next version's number for a run, so that its ONNX file can hold it; `keep_model` makes it a version.
@@ -260,16 +157,8 @@ class Registry:
                     f"put another version in charge with `tidemark rollback {version.stream}`"
                 )
             shutil.move(path, target)
-        _prune(target.parent)
+        prune(target.parent)
         return target
-
-    def run_file(self, version: ModelVersion, name: str, folder: Path) -> Path | None:
-        """Another file of a version's run, downloaded into a folder; None where the run has none of this name."""
-        with self._translated():
-            parent = name.rpartition("/")[0]
-            if not any(item.path == name for item in self._client.list_artifacts(version.run_id, parent)):
-                return None
-            return Path(self._client.download_artifacts(version.run_id, name, str(folder)))
 
     def forget(self, stream: str) -> None:
         """Delete the stream's registered model; its runs are marked deleted and stay in MLflow."""
@@ -319,43 +208,6 @@ class Registry:
         for alias, number in (model.aliases if model else {}).items():
             by_version[int(number)] = (*by_version.get(int(number), ()), alias)
         return by_version
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield
-        except MlflowException as error:
-            text = " ".join(str(error).split())
-            if "Max retries exceeded" in text or "Connection" in text or "timed out" in text:
-                raise RegistryError(
-                    f"MLflow at {self._place} does not answer: start it (embedded stack: `tidemark up`) "
-                    "or correct MLFLOW_TRACKING_URI, then run this again"
-                ) from error
-            raise RegistryError(f"MLflow at {self._place} failed: {text[:300]}") from error
-        except OSError as error:
-            raise RegistryError(f"MLflow at {self._place} failed: {error}") from error
-
-
-def _prune(folder: Path) -> None:
-    """Delete the model files that were not used for longest, and what killed downloads left; nothing used lately."""
-    before = time.time() - KEPT_SECONDS
-    with suppress(OSError):  # another process may do the same
-        used = sorted(((path.stat().st_mtime, path) for path in folder.iterdir()), reverse=True)
-        files = [(when, path) for when, path in used if path.is_file()]
-        for when, path in files[KEPT_FILES:]:
-            if when < before:
-                path.unlink()
-        for when, path in used:
-            if path.is_dir() and when < before:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _without_login(uri: str) -> str:
-    """An address for messages."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _version(item: Any, aliases: Mapping[int, tuple[str, ...]]) -> ModelVersion:
