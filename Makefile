@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from requirements.lock; nothing is installed by hand.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format bench clean lock
+.PHONY: help setup demo up down test check format bench clean lock env image compose-up compose-demo compose-test backup restore
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -9,8 +9,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
+# Docker Compose v2, else v1. COMPOSE_LAB=1 adds what stand-in images need (tests/compose/lab.yaml).
+COMPOSE ?= $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi) \
+	$(if $(COMPOSE_LAB),-f docker-compose.yaml -f tests/compose/lab.yaml)
+
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make the virtual environment with the locked dependencies
 
@@ -48,6 +52,27 @@ format: setup ## Format the code
 
 bench: setup ## Measure speed and power side by side with the libraries
 	@$(BIN)/python -m tests.benchmarks
+
+env: ## Write .env with generated secrets for docker compose
+	@sh docker/make-env.sh
+
+image: ## Build the one image of docker-compose.yaml (TORCH=cpu: without CUDA)
+	@$(COMPOSE) build init
+
+compose-up: ## Start the composed stack, or bring it to this version
+	@$(COMPOSE) up --detach --remove-orphans
+
+compose-demo: compose-up ## Play the three nights of `make demo` through the composed stack
+	@$(COMPOSE) run --rm cli demo --here
+
+compose-test: setup ## Break the composed stack on purpose and see that it mends: needs Docker, takes an hour
+	@COMPOSE="$(COMPOSE)" COMPOSE_TESTS=1 $(PYTEST) -p no:xdist tests/compose
+
+backup: ## Save databases and artefacts of the composed stack (IMAGES=1: images too) into backups/
+	@COMPOSE="$(COMPOSE)" sh docker/backup.sh save "backups/$$(date -u +%Y-%m-%dT%H-%M-%S)" $(if $(IMAGES),--images)
+
+restore: ## Fill an empty composed stack from a backup (FROM=backups/…)
+	@COMPOSE="$(COMPOSE)" sh docker/backup.sh load "$(FROM)"
 
 lock: setup # Resolve pyproject.toml anew into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \

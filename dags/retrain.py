@@ -6,7 +6,7 @@ from airflow.sdk import DAG, Param
 
 from tidemark_airflow.assets import alarm, champion
 from tidemark_airflow.operators import HandOver, StageOperator
-from tidemark_airflow.streams import sources
+from tidemark_airflow.streams import queue_of_trainings, sources
 
 DOC = """
 Trains a challenger for stream **STREAM** and promotes it if it deserves it.
@@ -60,6 +60,7 @@ for source in sources():
             tells=source.tells,
             form={"reason": "reason", "overrides": "set", "force": "force"},
             carried={"check": "check"},
+            **queue_of_trainings(),
         )
         HandOver(
             task_id="hand_over_champion",

@@ -20,7 +20,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("TIDEMARK_DATABASE_URL",),
     ("TIDEMARK_S3_ENDPOINT", "TIDEMARK_S3_ACCESS_KEY", "TIDEMARK_S3_SECRET_KEY", "TIDEMARK_S3_REGION"),
     ("MLFLOW_TRACKING_URI",),
-    ("TIDEMARK_AIRFLOW_URL",),
+    ("TIDEMARK_AIRFLOW_URL", "TIDEMARK_AIRFLOW_API", "TIDEMARK_AIRFLOW_USER", "TIDEMARK_AIRFLOW_PASSWORD"),
     ("TIDEMARK_SMTP_URL",),
     ("TIDEMARK_SLACK_WEBHOOK",),
     ("TIDEMARK_WEBHOOK_URL", "TIDEMARK_WEBHOOK_SECRET"),
@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     streams: Path = Path("streams")
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     airflow_url: str | None = None  # base address of Airflow's pages, for links
+    airflow_api: str | None = None  # where its API is asked, if that is another address
+    airflow_user: str = "admin"
+    airflow_password: SecretStr | None = None
     smtp_url: SecretStr | None = None  # mail server that messages go through, with login
     slack_webhook: SecretStr | None = None
     webhook_url: SecretStr | None = None

@@ -72,7 +72,13 @@ def migrate(as_json: Json = False, debug: Debug = False) -> None:
 
 
 @app.command()
-def demo(as_json: Json = False, debug: Debug = False) -> None:
+def demo(
+    here: Annotated[
+        bool, typer.Option("--here", help="On the servers that the environment names, not on the embedded stack.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Play three nights of a real stream through the embedded stack."""
 
     def run(settings: Settings) -> Any:
@@ -80,6 +86,6 @@ def demo(as_json: Json = False, debug: Debug = False) -> None:
 
         if not debug:
             logging.getLogger("pipeline").setLevel(logging.WARNING)  # the demo tells its story itself
-        return run_demo(settings)
+        return run_demo(settings, embedded=not here)
 
     run_command(run, console.show_demo, as_json=as_json, debug=debug)

@@ -1,4 +1,4 @@
-"""A small client for Airflow's REST API on the embedded stack: start runs, watch them, end them."""
+"""A small client for Airflow's REST API: start runs, watch them, end them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pipeline.local.airflow_standalone import USER, read_password
 from pipeline.settings import Settings
 
 PAGE = 100  # Airflow's own limit
+PATIENCE = 3  # times that a busy server is asked
 ACTIVE = frozenset({"queued", "running"})
 
 
@@ -64,11 +65,14 @@ class AirflowClient:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The client for the embedded stack of these settings.
+        """The client for the Airflow whose password the settings hold, else for the embedded stack.
 
         Raises:
             StackError: The stack is down.
         """
+        address = settings.airflow_api or settings.airflow_url
+        if address and settings.airflow_password is not None:
+            return cls(address, settings.airflow_password.get_secret_value(), settings.airflow_user)
         password = read_password(settings.home)
         if settings.airflow_url is None or password is None:
             raise StackError("the embedded stack is down: start it with `tidemark up`")
@@ -170,7 +174,10 @@ class AirflowClient:
             if self._token is None:
                 login = self._send("POST", f"{self.address}/auth/token", self._login, None)
                 if login.status_code != 201:
-                    raise StackError(f"Airflow at {self.address} refuses the stack's own login: run `tidemark up`")
+                    raise StackError(
+                        f"Airflow at {self.address} refuses the login of {self._login['username']}: correct "
+                        "TIDEMARK_AIRFLOW_PASSWORD (embedded stack: `tidemark up`)"
+                    )
                 self._token = str(login.json()["access_token"])
             answer = self._send(method, url, body, self._token)
             if answer.status_code != 401:
@@ -183,12 +190,15 @@ class AirflowClient:
 
     def _send(self, method: str, url: str, body: Mapping[str, Any] | None, token: str | None) -> requests.Response:
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        try:
-            return self._session.request(method, url, json=body, headers=headers, timeout=60)
-        except requests.RequestException as error:
-            raise StackError(
-                f"Airflow at {self.address} does not answer ({type(error).__name__}): see `tidemark status`"
-            ) from None
+        last: requests.RequestException | None = None
+        for _ in range(PATIENCE if method == "GET" else 1):  # asking twice does no harm; starting a run twice would
+            try:
+                return self._session.request(method, url, json=body, headers=headers, timeout=60)
+            except requests.RequestException as error:
+                last = error
+        raise StackError(
+            f"Airflow at {self.address} does not answer ({type(last).__name__}): see `tidemark status`"
+        ) from None
 
 
 def _run(item: Mapping[str, Any]) -> Run:

@@ -1,4 +1,4 @@
-"""The demo: three nights of a real stream, run by Airflow on the embedded stack.
+"""The demo: three nights of a real stream, run by Airflow on the embedded stack or on the servers of the environment.
 
 One night after the other its images are uploaded, and ``digits_ingest`` is triggered over Airflow's REST API. All that
 follows happens by assets.
@@ -36,8 +36,10 @@ WHAT_HAPPENS = {
 }
 
 
-def run_demo(settings: Settings) -> dict[str, Any]:
+def run_demo(settings: Settings, *, embedded: bool = True) -> dict[str, Any]:
     """Play the three nights and tell them on stderr; the result says it all again, for machines.
+
+    They are played on the embedded stack, which is started, or else where the settings point.
 
     Raises:
         StoryFailed: A promise of the story was not kept; each one has been told.
@@ -48,16 +50,19 @@ def run_demo(settings: Settings) -> dict[str, Any]:
     # Where it is not a terminal that says how wide it is, the table must not be squeezed into 80 columns.
     teller = Teller(Console(file=sys.stderr, width=None if sys.stderr.isatty() else 120))
     begun = time.monotonic()
-    teller.say("starting the embedded stack")
-    status = stack.up(settings, progress=lambda line: teller.say(f"  {line}"))
-    here = stack.embedded_settings(settings.home)
+    login: stack.Login | None = None
+    here = settings
+    if embedded:
+        teller.say("starting the embedded stack")
+        login = stack.up(settings, progress=lambda line: teller.say(f"  {line}")).login
+        here = stack.embedded_settings(settings.home)
     with workplace(here, STREAM) as place, AirflowClient.of(here) as airflow:
         watch = Watch(airflow, STREAM, teller)
         watch.await_dags()
         start_afresh(place, watch, teller)
         nights = [_play(place, night, watch, teller) for night in demo_images.NIGHTS]
         promises = conditions(nights, older_holdout(place, nights))
-    _tell(teller.console, nights, status, here)
+    _tell(teller.console, nights, login, here)
     broken = [promise for promise, kept in promises if not kept]
     for promise in broken:
         teller.console.print(f"[red]✗[/red] {promise}", highlight=False, soft_wrap=True)
@@ -100,7 +105,7 @@ def _write(night: int, folder: Path) -> None:
     demo_images.write_night(night, folder)
 
 
-def _tell(console: Console, nights: Sequence[Night], status: stack.StackStatus, here: Settings) -> None:
+def _tell(console: Console, nights: Sequence[Night], login: stack.Login | None, here: Settings) -> None:
     """The table, and where to look further."""
     table = Table(title="Three nights of the stream digits")
     for name in ("night", "images", "p-value", "decision", "champion", "accuracy before", "after", "predictions"):
@@ -124,8 +129,8 @@ def _tell(console: Console, nights: Sequence[Night], status: stack.StackStatus, 
     console.print(
         "in brackets on its holdout, which no training sees. Predictions: new ones + those kept.\n", highlight=False
     )
-    if status.login:
-        console.print(f"Airflow   {status.login.url}   user {status.login.user}   password {status.login.password}",
+    if login:
+        console.print(f"Airflow   {login.url}   user {login.user}   password {login.password}",
                       highlight=False, markup=False, soft_wrap=True)  # fmt: skip
     console.print(f"MLflow    {here.mlflow_tracking_uri}", highlight=False, markup=False, soft_wrap=True)
     for night in nights:

@@ -104,7 +104,11 @@ def migrate(database_url: str) -> list[int]:
     with connection(database_url) as opened, opened.cursor() as cursor:
         # One at a time, for as long as this connection lives.
         cursor.execute("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
-        cursor.execute("create schema if not exists tidemark")
+        # Asked first: where the schema is all that a role owns, even `if not exists` would be refused.
+        cursor.execute("select to_regnamespace('tidemark') is null")
+        row = cursor.fetchone()
+        if row and row[0]:
+            cursor.execute("create schema tidemark")
         cursor.execute(
             "create table if not exists tidemark.schema_migration"
             " (number integer primary key, name text not null, applied_at timestamptz not null default now())"

@@ -78,6 +78,12 @@ def sources() -> Iterator[Source]:
             yield Source(name, Stream(name=name, score=ScorePolicy(schedule=None)), str(error))
 
 
+def queue_of_trainings() -> dict[str, Any]:
+    """Which workers train, as an operator's argument: TIDEMARK_TRAINING_QUEUE names their queue, else all do."""
+    queue = os.environ.get("TIDEMARK_TRAINING_QUEUE")
+    return {"queue": queue} if queue else {}
+
+
 def cron(expression: str | None) -> CronTriggerTimetable | None:
     """When a cron expression says, UTC, and not before: unpausing a new DAG starts nothing by itself.
 

@@ -91,11 +91,13 @@ class Parsed:
         return {task["__var"]["task_id"]: task["__var"] for task in self.dags[dag_id]["dag"]["tasks"]}
 
 
-def parse(processes: AirflowProcesses, folder: Path, files: Mapping[str, str]) -> Parsed:
+def parse(processes: AirflowProcesses, folder: Path, files: Mapping[str, str], **environment: str) -> Parsed:
     folder.mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / f"{name}.yaml").write_text(text)
-    return Parsed(**processes.python(HERE / "parse.py", str(ROOT / "dags"), TIDEMARK_STREAMS=str(folder)))
+    return Parsed(
+        **processes.python(HERE / "parse.py", str(ROOT / "dags"), TIDEMARK_STREAMS=str(folder), **environment)
+    )
 
 
 @pytest.fixture(scope="session")
