@@ -1,0 +1,35 @@
+"""The composed stack for tests that break it. It must be up and have played `make compose-demo`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.compose.stack import Stack
+
+REASON = "breaks a composed stack on purpose: needs Docker and an hour, run `make compose-test`"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave these tests out wherever nobody asked for them."""
+    if os.environ.get("COMPOSE_TESTS"):
+        return
+    for item in items:
+        if "tests/compose/" in item.path.as_posix():
+            item.add_marker(pytest.mark.skip(reason=REASON))
+
+
+@pytest.fixture(scope="session")
+def stack() -> Stack:
+    return Stack()
+
+
+@pytest.fixture(autouse=True)
+def told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How long each test took, for the table in docs/operations.md."""
+    begun = time.monotonic()
+    yield
+    print(f"\n{request.node.name}: {time.monotonic() - begun:.0f} s")

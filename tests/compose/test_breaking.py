@@ -1,0 +1,88 @@
+"""Workers and servers come and go while Airflow works: nothing is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.compose.stack import STREAM, Stack, until
+
+
+@pytest.fixture(autouse=True)
+def whole(stack: Stack) -> None:
+    """Every service runs, with one worker, and the stream's images have their predictions."""
+    stack.compose("up", "-d", "--scale", "worker=1")
+    stack.await_quiet()
+    assert stack.predictions() == stack.images > 0
+
+
+def complete(stack: Stack, before: int, added: int) -> None:
+    """Each image has one prediction by the champion: two are impossible, the primary key is image and version."""
+    assert stack.images == before + added
+    assert stack.predictions() == stack.images
+
+
+def test_another_worker_finishes_what_a_killed_one_began(stack: Stack) -> None:
+    before = stack.images
+    stack.compose("up", "-d", "--no-recreate", "--scale", "worker=2")
+    stack.push(3000, seed=11)
+    stack.cli("ingest", STREAM, "--json")
+    run = stack.start("score")
+    stack.await_task(run, "shard")
+    until(lambda: scoring(stack) is not None, 120, "no worker scores")
+    victim = scoring(stack)
+    assert victim
+    stack.kill(victim)
+    assert stack.await_end(run).state == "success"
+    complete(stack, before, 3000)
+
+
+def scoring(stack: Stack) -> str | None:
+    """The worker in which a shard is being scored."""
+    for container in stack.containers("worker"):
+        if "--shard" in stack_top(container):
+            return container
+    return None
+
+
+def stack_top(container: str) -> str:
+    import subprocess
+
+    return subprocess.run(["docker", "top", container, "-o", "pid,args"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(("server", "seed"), [("postgres", 21), ("minio", 22), ("redis", 23)])
+def test_a_night_outlives_the_restart_of_a_server(stack: Stack, server: str, seed: int) -> None:
+    before = stack.images
+    stack.push(150, seed)
+    run = stack.start("ingest")
+    stack.await_task(run, "ingest")
+    stack.compose("restart", "-t", "5", server)
+    stack.await_end(run)
+    stack.await_quiet()
+    if stack.airflow.run(run.dag_id, run.run_id).state != "success" or stack.predictions() != stack.images:
+        stack.await_end(stack.start("ingest"))  # what a person would do in the morning
+        stack.await_quiet()
+    complete(stack, before, 150)
+
+
+def test_workers_can_be_added_and_taken_away_while_scoring(stack: Stack) -> None:
+    before = stack.images
+    stack.push(3000, seed=31)
+    stack.cli("ingest", STREAM, "--json")
+    run = stack.start("score")
+    stack.await_task(run, "shard")
+    stack.compose("up", "-d", "--no-recreate", "--scale", "worker=2")
+    stack.compose("up", "-d", "--no-recreate", "--scale", "worker=1")
+    assert stack.await_end(run).state == "success"
+    complete(stack, before, 3000)
+
+
+def test_what_was_due_while_the_scheduler_was_away_is_done_after_it(stack: Stack) -> None:
+    before = stack.images
+    stack.compose("stop", "scheduler")
+    stack.push(150, seed=41)
+    run = stack.start("ingest")  # the API takes it; nobody starts it
+    stack.compose("up", "-d", "--no-recreate", "scheduler")
+    assert stack.await_end(run).state == "success"
+    stack.await_quiet()
+    complete(stack, before, 150)
