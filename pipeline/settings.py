@@ -24,6 +24,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("TIDEMARK_SMTP_URL",),
     ("TIDEMARK_SLACK_WEBHOOK",),
     ("TIDEMARK_WEBHOOK_URL", "TIDEMARK_WEBHOOK_SECRET"),
+    ("TIDEMARK_METRICS_TOKEN",),
     ("TIDEMARK_IMAGE_BUCKET",),
     ("TIDEMARK_ARTIFACT_BUCKET",),
     ("TIDEMARK_STREAMS",),
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     slack_webhook: SecretStr | None = None
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None  # signs what is posted there
+    metrics_token: SecretStr | None = None  # lets a monitoring system read the figures; without it nobody may
     run: str | None = None  # the Airflow run this process serves, for the catalogue's trace
 
     @classmethod

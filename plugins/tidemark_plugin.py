@@ -17,10 +17,17 @@ async def pages(scope: Any, receive: Any, send: Any) -> None:
 
 
 class TidemarkPlugin(AirflowPlugin):
-    """Pages under ``/tidemark``, with an entry in Airflow's navigation."""
+    """Pages under ``/tidemark``, with an entry in Airflow's navigation and a tab on the pages of runs."""
 
     name = "tidemark"
     fastapi_apps = [{"app": pages, "url_prefix": PREFIX, "name": "Tidemark"}]  # noqa: RUF012 Airflow's own form
     external_views = [  # noqa: RUF012
-        {"name": "Drift checks", "href": f"{base()}/", "destination": "nav", "url_route": "tidemark"}
+        {"name": "Tidemark", "href": f"{base()}/", "destination": "nav", "url_route": "tidemark"},
+        # A tab on the page of every run; Airflow fills in which one.
+        {
+            "name": "Drift",
+            "href": f"{base()}/runs/{{DAG_ID}}/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "tidemark_run",
+        },
     ]

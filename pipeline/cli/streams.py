@@ -50,6 +50,7 @@ def models(stream: Name, as_json: Json = False, debug: Debug = False) -> None:
 def rollback(
     stream: Name,
     to: Annotated[int | None, typer.Option(help="Version to bring back; without it, the champion before.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who decides; kept on record.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -57,7 +58,7 @@ def rollback(
     from pipeline.stages.promotion import rollback as stage
 
     def work(place: Any) -> Any:
-        return _scored(place.settings, stage(place, to))
+        return _scored(place.settings, stage(place, to, by))
 
     run_stage(stream, work, as_json=as_json, debug=debug)
 

@@ -6,6 +6,7 @@ parent process never unpickles what comes from a process that decodes strangers'
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import io
@@ -20,7 +21,10 @@ import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.images.decode import Limits
 
 LENGTH = struct.Struct("!Q")  # before every message in either direction
 LIFELINE = 0  # standard input: nothing is ever written there; it closes when the parent ends
@@ -60,7 +64,9 @@ def _serve(channel: socket.socket, settings: dict[str, Any]) -> None:
     from pipeline.images.examine import examine
 
     warnings.simplefilter("ignore")
-    limits = Limits(**settings["limits"])
+    limits, side = Limits(**settings["limits"]), settings.get("side")
+    if side is not None:
+        _picture(_small_image(), Limits(min_side=1), side)
     examine(_small_image(), limits=Limits(min_side=1))  # whatever is imported late is imported now
     most = _memory() + settings["max_bytes_of_memory"]
     _limit_memory(most)
@@ -75,7 +81,7 @@ def _serve(channel: socket.socket, settings: dict[str, Any]) -> None:
         # The kernel ends this process when the time is up, also within C code that never comes back.
         signal.setitimer(signal.ITIMER_PROF, settings["max_seconds"])
         try:
-            answer = asdict(examine(data, limits))
+            answer = asdict(examine(data, limits)) if side is None else _picture(data, limits, side)
         except ImageRejected as rejection:
             answer = {"code": rejection.code, "sentence": rejection.sentence}
         finally:
@@ -83,6 +89,13 @@ def _serve(channel: socket.socket, settings: dict[str, Any]) -> None:
         del data
         message = json.dumps(answer).encode()
         channel.sendall(LENGTH.pack(len(message)) + message)
+
+
+def _picture(data: bytes, limits: Limits, side: int) -> dict[str, str]:
+    from pipeline.images.decode import decode
+    from pipeline.images.thumbnail import thumbnail
+
+    return {"picture": base64.b64encode(thumbnail(decode(data, limits).pixels, side)).decode("ascii")}
 
 
 def _memory() -> int:

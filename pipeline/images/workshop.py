@@ -9,6 +9,7 @@ by the kernel when memory runs out), its image is examined once more, so that it
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -60,7 +61,7 @@ class WorkshopClosed(RuntimeError):
 
 
 class Workshop:
-    """A pool of processes that examine images; a context manager.
+    """A pool of processes that examine images, or, with a ``side``, make small pictures of them; a context manager.
 
     Any number of threads may call ``examine`` at once; as many as there are processes are served, the rest wait.
     Processes start when they are first needed, without forking this one, and end with it, however it ends.
@@ -72,6 +73,7 @@ class Workshop:
         processes: int = 1,
         max_seconds: float = 30.0,
         max_bytes_of_memory: int | None = None,
+        side: int | None = None,
     ) -> None:
         if processes < 1 or max_seconds <= 0:
             raise ValueError("a workshop has at least one process, and images take time")
@@ -81,6 +83,7 @@ class Workshop:
             "limits": asdict(limits),
             "max_seconds": max_seconds,
             "max_bytes_of_memory": self._max_bytes,
+            "side": side,
         }
         self._free = processes  # how many more processes may be started
         self._idle: list[_Worker] = []
@@ -115,6 +118,20 @@ class Workshop:
             WorkshopClosed: The workshop was closed meanwhile.
             TidemarkError: No process can be started.
         """
+        answer = self._answer(data)
+        return Examined(**{**answer, "measures": Measures(**answer["measures"])})
+
+    def draw(self, data: bytes) -> bytes:
+        """A small picture of an image file, a JPEG file of a workshop's ``side``, encoded anew in one of the processes.
+
+        Raises:
+            ImageRejected, WorkshopClosed, TidemarkError: As ``examine`` does.
+        """
+        if self._settings["side"] is None:
+            raise ValueError("this workshop examines: name a side")
+        return base64.b64decode(self._answer(data)["picture"])
+
+    def _answer(self, data: bytes) -> dict[str, Any]:
         try:
             answer = self._ask(data)
         except _Innocent:
@@ -124,7 +141,7 @@ class Workshop:
                 raise ImageRejected("crashed", "the process that decoded it was killed, twice") from None
         if "code" in answer:
             raise ImageRejected(str(answer["code"]), str(answer["sentence"]))
-        return Examined(**{**answer, "measures": Measures(**answer["measures"])})
+        return answer
 
     def _ask(self, data: bytes) -> dict[str, Any]:
         worker = self._borrow()

@@ -69,6 +69,15 @@ def export_queue(place: Workplace, count: int, folder: Path) -> dict[str, Any]:
     return {**result, "files": [str(path) for path in written]}
 
 
+def queue_csv(place: Workplace, version: int | None, count: int, file: TextIO) -> None:
+    """Write only the queue's table, for a version's predictions, into a file that is opened with ``newline=""``.
+
+    Raises:
+        ServiceError: The database does not serve.
+    """
+    write_queue(file, list(_linked(place, place.catalog.labelling_queue(place.stream.name, version, count))))
+
+
 def _champion(place: Workplace) -> int | None:
     if place.settings.mlflow_tracking_uri is None:
         log.info("no model registry is configured: images come without predictions, in a stable order")

@@ -38,7 +38,7 @@ def models(place: Workplace) -> list[dict[str, Any]]:
         for item in place.catalog.retrainings(name)
         if item.model_version and item.status != "unchanged"
     }
-    charges = _charges(place.catalog.promotions(name))
+    spans_of = charges(place.catalog.promotions(name))
     found = []
     for version in place.registry.versions(name):
         retraining = by_version.get(version.version)
@@ -46,7 +46,7 @@ def models(place: Workplace) -> list[dict[str, Any]]:
         gate = (retraining.gate if retraining else None) or {}
         challenger = evaluation.get("challenger") or {}
         footprint = challenger.get("footprint") or {}
-        spans = charges.get(version.version, [])
+        spans = spans_of.get(version.version, [])
         found.append(
             {
                 "version": version.version,
@@ -71,7 +71,7 @@ def models(place: Workplace) -> list[dict[str, Any]]:
     return found
 
 
-def _charges(promotions: list[dict[str, Any]]) -> dict[int, list[dict[str, str | None]]]:
+def charges(promotions: list[dict[str, Any]]) -> dict[int, list[dict[str, str | None]]]:
     """When each version was in charge: from its promotion to the next one of another; until is None for now."""
     spans: dict[int, list[dict[str, str | None]]] = {}
     last: dict[str, str | None] | None = None

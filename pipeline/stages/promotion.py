@@ -94,8 +94,8 @@ def note_champion(place: Workplace) -> ModelVersion | None:
             return champion
 
 
-def rollback(place: Workplace, to: int | None = None) -> dict[str, Any]:
-    """Bring an earlier champion back: the one before the present, or the version that is named.
+def rollback(place: Workplace, to: int | None = None, by: str | None = None) -> dict[str, Any]:
+    """Bring an earlier champion back: the one before the present, or the version that is named; ``by`` is on record.
 
     Raises:
         Busy: A retraining or another change of champion is under way.
@@ -110,7 +110,8 @@ def rollback(place: Workplace, to: int | None = None) -> dict[str, Any]:
         version = place.registry.version(stream, number)
         if version.version == champion.version:
             raise ConfigurationError(f"version {number} of stream {stream} is in charge already")
-        put_in_charge(place, version, kind="rollback", reason=f"rolled back from version {champion.version}")
+        why = f"rolled back from version {champion.version}" + (f" by {by}" if by else "")
+        put_in_charge(place, version, kind="rollback", reason=why)
     return {"stage": "rollback", "stream": stream, "version": number, "previous": champion.version}
 
 

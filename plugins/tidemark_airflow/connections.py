@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STORE = "tidemark_store"
 DATABASE = "tidemark_db"
+METRICS = "tidemark_metrics"
 MAIL, SLACK, WEBHOOK = "tidemark_smtp", "tidemark_slack", "tidemark_webhook"
 
 # Airflow's own configuration holds its secrets; the pipeline has no use for them.
@@ -27,6 +28,7 @@ SECRETS = (
     "TIDEMARK_AIRFLOW_PASSWORD",
     "TIDEMARK_SLACK_WEBHOOK",
     "TIDEMARK_WEBHOOK_SECRET",
+    "TIDEMARK_METRICS_TOKEN",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
 )
@@ -61,6 +63,8 @@ def settings() -> Settings:
         }
     if database:
         given["database_url"] = SecretStr(database["TIDEMARK_DATABASE_URL"])
+    if (metrics := _connection(METRICS)) is not None:
+        given["metrics_token"] = SecretStr(metrics.password) if metrics.password else None
     return Settings.load().model_copy(update=given)
 
 

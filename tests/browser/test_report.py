@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-VIEWS = Path(__file__).parents[2] / "plugins" / "tidemark_airflow" / "views.py"
+VIEWS = Path(__file__).parents[2] / "plugins" / "tidemark_airflow" / "pages" / "checks.py"
 
 pytestmark = [
     pytest.mark.browser,

@@ -1,0 +1,108 @@
+"""A stream's images: quarantine, labelling queue, all that is known of one key, and small pictures of them."""
+
+from __future__ import annotations
+
+import io
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi.responses import HTMLResponse
+
+from pipeline.errors import StreamInvalid, StreamNotFound
+from pipeline.stages.viewing_images import Pictures, Queues, look_up, quarantine_page, write_queue_file
+from pipeline.stream import Stream, load_stream
+from tidemark_airflow import PROJECT
+from tidemark_airflow.connections import settings
+from tidemark_airflow.pages.access import Reader, may_edit, require_editing, require_reading
+from tidemark_airflow.pages.answers import page
+
+router = APIRouter()
+
+MOST_KEY = 1024  # bytes of a key in S3
+FILE_IMAGES = 500  # of the queue's file
+
+# Shown where there is no picture: no code of a stranger's, and nothing that a browser could take for one.
+NOTHING = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M2 2l5 5M7 2l-5 5" stroke="#8a949c"/></svg>'
+)
+PICTURE = {"Content-Type": "image/jpeg", "Cache-Control": "private, max-age=3600"}
+NO_PICTURE = {"Content-Type": "image/svg+xml", "Content-Security-Policy": "default-src 'none'; sandbox"}
+
+pictures, queues = Pictures(), Queues()
+
+Key = Annotated[str, Query(max_length=MOST_KEY)]
+
+
+@router.get("/streams/{stream}/images", response_class=HTMLResponse)
+def quarantine(
+    stream: str,
+    request: Request,
+    user: Reader,
+    reason: Annotated[str, Query(max_length=100)] = "",
+    page_number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
+) -> HTMLResponse:
+    """What was not let in, why, and what it looks like."""
+    require_reading(stream, request, user)
+    found = quarantine_page(settings(), stream, reason or None, page_number)
+    return page("images.html", stream=stream, quarantine=found, reason=reason)
+
+
+@router.get("/streams/{stream}/queue", response_class=HTMLResponse)
+def queue(stream: str, request: Request, user: Reader) -> HTMLResponse:
+    """The images whose labels are worth most."""
+    require_reading(stream, request, user)
+    found = queues.of(settings(), stream)
+    return page("queue.html", stream=stream, queue=found, editor=may_edit(stream, request, user), most=FILE_IMAGES)
+
+
+@router.get("/streams/{stream}/queue.csv")
+def queue_file(stream: str, request: Request, user: Reader) -> Response:
+    """The queue's file as ``tidemark labels --queue`` writes it; its links are as good as keys to the images."""
+    require_reading(stream, request, user)
+    require_editing(stream, request, user)
+    _stream(stream)
+    text = io.StringIO(newline="")
+    write_queue_file(settings().model_copy(update={"streams": PROJECT / settings().streams}), stream, FILE_IMAGES, text)
+    headers = {"Content-Type": "text/csv; charset=utf-8", "Content-Disposition": 'attachment; filename="queue.csv"'}
+    return Response(text.getvalue().encode("utf-8-sig"), headers=headers)
+
+
+@router.get("/streams/{stream}/key", response_class=HTMLResponse)
+def known_key(stream: str, request: Request, user: Reader, key: Key = "") -> HTMLResponse:
+    """All that is known of one key: what it leads to, its predictions by version, its labels and checks."""
+    require_reading(stream, request, user)
+    usable = key and "\0" not in key
+    story = look_up(settings(), _stream(stream), key) if usable else None
+    return page("key.html", 200 if story or not key else 404, stream=stream, key=key, story=story)
+
+
+@router.get("/streams/{stream}/pictures/{image}")
+def picture(stream: str, image: Annotated[int, Path(ge=1, le=2**63 - 1)], request: Request, user: Reader) -> Response:
+    """A small picture of an accepted image."""
+    require_reading(stream, request, user)
+    return _sent(pictures.of_image(settings(), _stream(stream), image))
+
+
+@router.get("/streams/{stream}/quarantined")
+def quarantined_picture(stream: str, request: Request, user: Reader, key: Key = "") -> Response:
+    """A small picture of what was not let in."""
+    require_reading(stream, request, user)
+    return _sent(None if "\0" in key else pictures.of_quarantined(settings(), _stream(stream), key))
+
+
+def _sent(content: bytes | None) -> Response:
+    return Response(NOTHING, headers=NO_PICTURE) if content is None else Response(content, headers=PICTURE)
+
+
+def _stream(name: str) -> Stream:
+    """The stream as its file has it; the defaults where the file is broken, since what was taken in is still there.
+
+    Raises:
+        HTTPException: 404, there is no such file.
+    """
+    try:
+        return load_stream(PROJECT / settings().streams, name)
+    except StreamNotFound:
+        raise HTTPException(404, "There is no such stream.") from None
+    except StreamInvalid:
+        return Stream(name=name, prefix=f"{name}/")
