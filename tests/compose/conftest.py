@@ -24,7 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def stack() -> Stack:
-    return Stack()
+    stack = Stack()
+    if stack.query("select count(*) from tidemark.batch where stream <> 'digits'") != "0":
+        pytest.exit("this stack serves other streams than the demo's: these tests would destroy their data", 2)
+    return stack
 
 
 @pytest.fixture(autouse=True)

@@ -42,15 +42,23 @@ class Stack:
     def __init__(self) -> None:
         self._compose = shlex.split(os.environ.get("COMPOSE", "docker compose"))
         lines = (ROOT / ".env").read_text().splitlines()
+        self.environment = dict(os.environ)
         self.env = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
     def compose(self, *arguments: str, check: bool = True, timeout: float = 900.0) -> str:
         """Run `docker compose …` and give back what it says."""
+        return self._run([*self._compose, *arguments], check=check, timeout=timeout)
+
+    def script(self, verb: str, folder: Path, *, check: bool = True) -> str:
+        """Save a backup into a folder, or load it."""
+        return self._run(["sh", "docker/backup.sh", verb, str(folder)], check=check, timeout=900.0)
+
+    def _run(self, command: list[str], *, check: bool, timeout: float) -> str:
         done = subprocess.run(
-            [*self._compose, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
         if check and done.returncode:
-            raise AssertionError(f"{shlex.join(arguments)}: {(done.stdout + done.stderr)[-2000:]}")
+            raise AssertionError(f"{shlex.join(command)}: {(done.stdout + done.stderr)[-2000:]}")
         return done.stdout + done.stderr
 
     def containers(self, service: str) -> list[str]:
@@ -59,8 +67,14 @@ class Stack:
 
     def kill(self, container: str) -> None:
         """Kill a container at once, and leave it dead."""
-        subprocess.run(["docker", "update", "--restart=no", container], check=True, capture_output=True)
-        subprocess.run(["docker", "kill", container], check=True, capture_output=True)
+        subprocess.run(
+            ["docker", "kill", container], check=True, capture_output=True
+        )  # Docker restarts what dies itself
+
+    def processes(self, container: str) -> str:
+        """What runs in a container."""
+        command = ["docker", "top", container, "-o", "pid,args"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def cli(self, *arguments: str) -> str:
         """Run a command of Tidemark as the operator."""
@@ -88,7 +102,7 @@ class Stack:
     @property
     def champion(self) -> int:
         """The version in charge."""
-        return int(self.query(f"select version from tidemark.champion where stream = '{STREAM}'"))
+        return int(self.query(f"select model_version from tidemark.champion where stream = '{STREAM}'"))
 
     def predictions(self) -> int:
         """Predictions of live images by the champion."""
@@ -107,6 +121,10 @@ class Stack:
             self.env["AIRFLOW_ADMIN_PASSWORD"],
             self.env["AIRFLOW_ADMIN"],
         )
+
+    def airflow_is_up(self) -> None:
+        """Wait until Airflow answers and knows the stream's DAGs."""
+        until(lambda: f"{STREAM}_score" in self.airflow.dags(), 300, "Airflow does not answer")
 
     def start(self, stage: str) -> Run:
         """Trigger one of the stream's DAGs."""
