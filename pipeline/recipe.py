@@ -99,6 +99,20 @@ class TrainPolicy(Part):
         return self
 
 
+class TrainerPolicy(Part):
+    """What a training runs on. No part of the recipe: the same one runs anywhere."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto` takes a GPU where there is one.")
+    devices: Count | Literal["auto"] = Field(
+        1, description="GPUs of a machine, or processes on CPUs; `auto`: every GPU there is."
+    )
+    nodes: Count = Field(1, description="Machines; each has so many devices.")
+    strategy: Literal["auto", "ddp"] = Field(
+        "auto", description="`ddp`: a process for each device; `auto` takes it for more than one."
+    )
+    tensorboard: bool = Field(False, description="Write the epochs for TensorBoard, too.")
+
+
 class ExportPolicy(Part):
     """What the ONNX file is like."""
 

@@ -24,11 +24,12 @@ from pipeline.policies import (
     ScorePolicy,
     valid_cron,
 )
-from pipeline.recipe import ExportPolicy, ModelPolicy, TrainPolicy
+from pipeline.recipe import ExportPolicy, ModelPolicy, TrainerPolicy, TrainPolicy
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # part of DAG ids, S3 keys and MLflow names
 
-RECIPE = ("model", "train", "export")  # the parts of a stream that a run may override
+RECIPE = ("model", "train", "export")  # the parts of a stream that say how a model is made
+FOR_ONE_RUN = (*RECIPE, "trainer")  # that a run may override
 
 
 class Stream(Part):
@@ -51,6 +52,7 @@ class Stream(Part):
     data: DataPolicy = DataPolicy()
     model: ModelPolicy = ModelPolicy()
     train: TrainPolicy = TrainPolicy()
+    trainer: TrainerPolicy = TrainerPolicy()
     export: ExportPolicy = ExportPolicy()
     drift: DriftPolicy = DriftPolicy()
     reference: ReferencePolicy = ReferencePolicy()
@@ -116,15 +118,16 @@ class Stream(Part):
     def with_overrides(self, overrides: dict[str, Any]) -> Stream:
         """The same stream with another recipe: ``{"train.epochs": 3}`` or nested mappings.
 
-        Only the recipe can be replaced for one run; what is let in, who may take over and which stream it is stay.
+        Only the recipe and what it runs on can be replaced for one run; what is let in, who may take over and which
+        stream it is stay.
 
         Raises:
             StreamInvalid: A key is unknown, not part of the recipe, or a value is not allowed.
         """
         content = self.model_dump()
         for dotted, value in overrides.items():
-            if dotted.split(".")[0] not in RECIPE:
-                allowed = ", ".join(f"{part}.{key}" for part in RECIPE for key in _keys(_model_of(Stream, part)))
+            if dotted.split(".")[0] not in FOR_ONE_RUN:
+                allowed = ", ".join(f"{part}.{key}" for part in FOR_ONE_RUN for key in _keys(_model_of(Stream, part)))
                 raise StreamInvalid(
                     f"an override of stream {self.name}: `{dotted}` is no part of the recipe; {allowed}"
                 )

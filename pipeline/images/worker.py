@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import io
 import json
 import os
 import resource
-import select
 import signal
 import socket
 import struct
@@ -26,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.images.decode import Limits
 
+from pipeline.lifeline import die_with_parent
+
 LENGTH = struct.Struct("!Q")  # before every message in either direction
-LIFELINE = 0  # standard input: nothing is ever written there; it closes when the parent ends
 
 
 def main() -> None:
@@ -37,25 +36,11 @@ def main() -> None:
     # had killed it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _die_with_parent()
+    die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # where memory runs out, an image is to be lost and not the run
         Path("/proc/self/oom_score_adj").write_text("1000")
     _serve(socket.socket(fileno=descriptor), settings)
-
-
-def _die_with_parent() -> None:
-    """End at once when the parent does, however it ends and whatever C code runs here at that moment.
-
-    The kernel sends SIGIO when the other end of the lifeline closes; its default action ends the process.
-    """
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(LIFELINE, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(LIFELINE, fcntl.F_SETFL, fcntl.fcntl(LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)
-    poll = select.poll()
-    poll.register(LIFELINE, 0)
-    if poll.poll(0):  # it has closed already
-        os._exit(0)
 
 
 def _serve(channel: socket.socket, settings: dict[str, Any]) -> None:

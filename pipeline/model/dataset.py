@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -124,6 +125,18 @@ class Batches:
 def as_it_is(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """The collate function of Batches: they are collated already."""
     return batch
+
+
+def each_once(count: int, rank: int, ranks: int, largest: int) -> list[list[int]]:
+    """Positions 0 … count - 1 in batches for one of several processes: all together see each position once.
+
+    Every process gets equally many batches, because in each they wait for one another. Where there are more processes
+    than positions, all see all.
+    """
+    if count < ranks:
+        rank, ranks = 0, 1
+    batches = math.ceil(math.ceil(count / ranks) / largest)
+    return [batch.tolist() for batch in np.array_split(np.arange(rank, count, ranks), batches)]
 
 
 def stratified_split(

@@ -66,7 +66,8 @@ class Epochs(Callback):
         """Tell of the epoch."""
         # Here, before the callbacks that keep checkpoints and stop early, all figures of the epoch are known.
         assert isinstance(pl_module, Learner)
-        training_loss = pl_module.take_training_loss()
+        # Of all processes that train together: what one decides, all decide.
+        training_loss = float(trainer.strategy.reduce(pl_module.take_training_loss(), reduce_op="mean"))
         validation_loss = float(trainer.callback_metrics["validation_loss"])
         if not (math.isfinite(training_loss) and math.isfinite(validation_loss)):
             raise TrainingFailed(

@@ -46,6 +46,7 @@ class Learner(pl.LightningModule):
         self.averaged_steps = 0
         self.training_loss = torch.zeros(())
         self.steps = 0
+        self.validation_loss = torch.zeros(())  # sum over images
         self.hits = torch.zeros(classes)
         self.support = torch.zeros(classes)
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
@@ -84,33 +85,41 @@ class Learner(pl.LightningModule):
             self.averaged_steps = self.global_step
             self.average.update(self.network, step=self.global_step)
 
-    def take_training_loss(self) -> float:
-        """Mean loss of the steps since the last call."""
-        mean = float(self.training_loss) / max(self.steps, 1)
+    def take_training_loss(self) -> torch.Tensor:
+        """Mean loss of this process's steps since the last call."""
+        mean = self.training_loss / max(self.steps, 1)
         self.training_loss, self.steps = torch.zeros((), device=self.device), 0
         return mean
 
     def on_validation_epoch_start(self) -> None:
-        """Count from zero."""
+        """Count from zero, and let all processes judge one network."""
+        if self.trainer.world_size > 1:
+            # Each has statistics of the images that it saw: what is judged, and kept, has the mean of them.
+            for buffer in self.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))
+        self.validation_loss = torch.zeros((), device=self.device)
         self.hits, self.support = (torch.zeros(len(self.hits), device=self.device) for _ in range(2))
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> None:
         """Note loss and accuracy of one batch."""
         pixels, labels = batch
         logits = self.judged.logits(pixels)
-        count = len(labels)
         right = (logits.argmax(1) == labels).float()
         whose = F.one_hot(labels, len(self.hits)).float()
         self.hits += right @ whose
         self.support += whose.sum(0)
-        self.log("validation_loss", F.cross_entropy(logits, labels), batch_size=count, sync_dist=True)
-        self.log("validation_accuracy", right.mean(), batch_size=count, sync_dist=True)
+        self.validation_loss += F.cross_entropy(logits, labels, reduction="sum")
 
     def on_validation_epoch_end(self) -> None:
-        """Note the mean share of right answers of the classes that are there."""
+        """Note the figures: loss, accuracy, and the mean share of right answers of the classes that are there."""
+        # Sums of all processes: Lightning's own mean over unequal parts divides by half an image too few.
+        loss = self.trainer.strategy.reduce(self.validation_loss, reduce_op="sum")
         hits = self.trainer.strategy.reduce(self.hits, reduce_op="sum")
         support = self.trainer.strategy.reduce(self.support, reduce_op="sum")
         recall = (hits / support.clamp(min=1))[support > 0]
+        self.log("validation_loss", loss / support.sum(), sync_dist=True)
+        self.log("validation_accuracy", hits.sum() / support.sum(), sync_dist=True)
         self.log("validation_balanced_accuracy", recall.mean(), sync_dist=True)
 
     def configure_optimizers(self) -> Any:

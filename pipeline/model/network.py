@@ -141,13 +141,17 @@ def _with_hub_weights(policy: ModelPolicy, classes: int, config: Any) -> nn.Modu
     cached = _cached(config.hf_hub_id) if config.hf_hub_id else None
     try:
         if cached is not None:
-            return _create(policy, classes, pretrained=True, pretrained_cfg_overlay={"file": cached})
-        _require_hub()
-        return _create(policy, classes, pretrained=True)
+            backbone = _create(policy, classes, pretrained=True, pretrained_cfg_overlay={"file": cached})
+        else:
+            _require_hub()
+            backbone = _create(policy, classes, pretrained=True)
     except (OSError, RuntimeError) as error:  # the hub's and requests' exceptions are OSErrors
         log.debug("loading the ImageNet weights failed", exc_info=True)
         failure = f"the ImageNet weights of {policy.architecture} cannot be downloaded ({type(error).__name__})"
         raise TrainingFailed(f"{failure}: {LOCAL_OPTION}") from None
+    if classes != config.num_classes:
+        _begin_undecided(backbone)
+    return backbone
 
 
 def _cached(hub_id: str) -> str | None:
@@ -196,6 +200,8 @@ def _load_weights(backbone: nn.Module, path: Path, architecture: str, config: An
         )
     backbone.load_state_dict(state, strict=False)
     kept = "with" if head <= state.keys() else "without"
+    if kept == "without":
+        _begin_undecided(backbone)
     log.info("Loaded %d tensors of %s, %s its classifier", len(state), path, kept)
 
 
@@ -213,6 +219,17 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ConfigurationError(f"model.weights: {path} holds more than tensors: save a state dict only")
     return state
+
+
+def _begin_undecided(backbone: nn.Module) -> None:
+    """Set a fresh classifier on learnt features to zero, so that it first gives every class the same probability.
+
+    timm draws those of an EfficientNet the wider the fewer classes there are: with five, the first losses are above
+    ten, and what they do to the features takes epochs to mend. Source: Kolesnikov et al., Big Transfer, ECCV 2020.
+    """
+    classifier = backbone.get_classifier()
+    for parameter in classifier.parameters() if isinstance(classifier, nn.Module) else ():
+        nn.init.zeros_(parameter)
 
 
 def _require_size(network: Deployable, policy: ModelPolicy) -> None:

@@ -90,7 +90,7 @@ class Keeper(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add what tells a later run whether this is its own."""
-        last = trainer.current_epoch >= int(trainer.max_epochs or 0)
+        last = trainer.current_epoch + 1 >= int(trainer.max_epochs or 0)
         checkpoint[_STATE] = {"fingerprint": self.mark, "finished": trainer.should_stop or last}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -12,6 +12,7 @@ from pipeline.code_version import code_version
 from pipeline.errors import TrainingFailed
 from pipeline.records import ModelVersion
 from pipeline.stages.retraining_task import RECIPE_FILE, Task
+from pipeline.stages.telling import telling
 from pipeline.stages.training_data import read_pixels
 from pipeline.stages.workplace import Workplace
 from pipeline.storage.registry import CHALLENGER
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WEIGHTS = PurePosixPath("weights/network.safetensors")  # on the run, for trainings that begin with them
-EPOCH_METRICS = (
-    "training_loss",
-    "validation_loss",
-    "validation_accuracy",
-    "validation_balanced_accuracy",
-    "learning_rate",
-)
 EXPORT_SAMPLES = 1000  # holdout images on which torch and ONNX are compared, and a variant of 8 bits is judged
 
 
@@ -44,6 +38,7 @@ def start_run(place: Workplace, task: Task, snapshot_key: str) -> str:
         "tidemark.new_since": str(task.new_since),
         "tidemark.champion": str(task.before.version) if task.before else "",
         "tidemark.seed": str(stream.train.seed),
+        "tidemark.trainer": stream.trainer.model_dump_json(),
         "tidemark.run": place.settings.run or "",
     }
     policy = {**stream.model.model_dump(), **stream.train.model_dump(), **stream.export.model_dump()}
@@ -64,33 +59,27 @@ def make_challenger(place: Workplace, task: Task, run_id: str, folder: Path) -> 
     from pipeline.model.dataset import LabelledPixels
     from pipeline.model.network import preprocessing_for
     from pipeline.model.start import keep_weights
-    from pipeline.model.train import EpochReport, train
+    from pipeline.model.train import train
 
-    stream = place.stream
+    stream, kept = place.stream, _kept_folder(place, task)
     preprocessing: Preprocessing = preprocessing_for(stream.model)
-    training = read_pixels(place, task.snapshot.split("training"), preprocessing, task.classes, folder / "training")
+    # Other machines that train with this one read the images as well, and see the folder of the checkpoint.
+    images = (folder if stream.trainer.nodes == 1 else kept) / "training"
+    training = read_pixels(place, task.snapshot.split("training"), preprocessing, task.classes, images)
     log.info("training %s on %d images of %d classes", stream.model.architecture, len(training), len(task.classes))
 
-    def on_epoch(epoch: EpochReport) -> None:
-        log.info(
-            "epoch %d of %d: training loss %.3f, validation loss %.3f, accuracy %.3f%s (%.1f s)",
-            *(epoch.epoch, epoch.epochs, epoch.training_loss, epoch.validation_loss, epoch.validation_accuracy),
-            " – best so far" if epoch.best else "",
-            epoch.seconds,
-        )
-        place.registry.log_metrics(run_id, {name: getattr(epoch, name) for name in EPOCH_METRICS}, step=epoch.epoch)
-
-    kept = _kept_folder(place, task)
     start = _champions_weights(place, task, folder)
-    trained = train(
-        LabelledPixels(training.pixels, training.labels),
-        task.classes,
-        stream.model,
-        stream.train,
-        work_dir=kept,
-        start=start,
-        on_epoch=on_epoch,
-    )
+    with telling(place, run_id) as on_epoch:
+        trained = train(
+            LabelledPixels(training.pixels, training.labels),
+            task.classes,
+            stream.model,
+            stream.train,
+            work_dir=kept,
+            start=start,
+            trainer=stream.trainer,
+            on_epoch=on_epoch,
+        )
     weights = folder / WEIGHTS.name
     keep_weights(trained.network.backbone, task.classes, weights)
     place.registry.log_file(run_id, weights, str(WEIGHTS.parent))

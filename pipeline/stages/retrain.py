@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pipeline.stages.model_card import model_card
 from pipeline.stages.promotion import put_in_charge
 from pipeline.stages.repeating import repeated
 from pipeline.stages.retraining_task import Task, recipe_of
+from pipeline.stages.scratch import scratch
 from pipeline.stages.training_set import labelled_images, new_since, take_snapshot
 from pipeline.stages.waiting import wait_for_labels
 from pipeline.stages.workplace import Workplace
@@ -135,10 +135,10 @@ def _carry_out(place: Workplace, task: Task, retraining: int) -> dict[str, Any]:
     run_id = start_run(place, task, snapshot_key)
     place.catalog.trace_retraining(retraining, mlflow_run_id=run_id)
     try:
-        with tempfile.TemporaryDirectory(prefix="tidemark-") as folder:
-            challenger = make_challenger(place, task, run_id, Path(folder))
+        with scratch() as folder:
+            challenger = make_challenger(place, task, run_id, folder)
             place.catalog.trace_retraining(retraining, model_version=challenger.version)
-            gate = _evaluate(place, task, challenger, retraining, Path(folder))
+            gate = _evaluate(place, task, challenger, retraining, folder)
         for sentence in gate.reasons:
             log.info("gate: %s", sentence)
         if gate.promote:

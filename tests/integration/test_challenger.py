@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.model.inference import Classifier
 from pipeline.settings import Settings
@@ -25,7 +26,8 @@ RECIPE = STREAM.replace("{architecture: resnet10t,", "{architecture: test_resnet
 def place(registry_settings: Settings, tmp_path: Path) -> Iterator[Workplace]:
     streams = tmp_path / "streams"
     streams.mkdir()
-    (streams / f"{NAME}.yaml").write_text(RECIPE + "export: {quantize: int8, max_loss: 0.9, min_speedup: 1}\n")
+    more = "export: {quantize: int8, max_loss: 0.9, min_speedup: 1}\ntrainer: {tensorboard: true}\n"
+    (streams / f"{NAME}.yaml").write_text(RECIPE + more)
     with workplace(registry_settings.model_copy(update={"streams": streams}), NAME) as opened:
         upload(opened.settings, f"{NAME}/night-1/", 0, 60)
         ingest(opened)
@@ -65,6 +67,9 @@ def test_a_challenger_is_made_and_made_again(
     client = place.registry._client
     epochs = client.get_metric_history(version.run_id, "validation_balanced_accuracy")
     assert [item.step for item in epochs] == list(range(1, 7))
+    drawn = EventAccumulator(str(place.settings.home / "tensorboard" / NAME / version.run_id)).Reload()
+    curve = drawn.Scalars("validation_balanced_accuracy")
+    assert [(item.step, pytest.approx(item.value)) for item in curve] == [(item.step, item.value) for item in epochs]
     metrics = client.get_run(version.run_id).data.metrics
     assert metrics["export_largest_difference"] < 1e-4
     assert metrics["quantized_images"] > 20

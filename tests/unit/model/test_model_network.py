@@ -109,7 +109,10 @@ def test_a_head_for_another_number_of_classes_is_dropped(tmp_path: Path) -> None
 def test_weights_without_a_head_are_enough(tmp_path: Path) -> None:
     source = {key: value for key, value in backbone(5).state_dict().items() if not key.startswith("fc.")}
     save_file(source, tmp_path / "weights.safetensors")
-    loaded = build_network(policy(tmp_path / "weights.safetensors"), 5).backbone.state_dict()
+    network = build_network(policy(tmp_path / "weights.safetensors"), 5)
+    loaded = network.backbone.state_dict()
+    # A fresh head has no opinion yet.
+    assert network.eval()(torch.randint(0, 256, (2, 32, 32, 3)))[0].unique().tolist() == pytest.approx([0.2])
     assert torch.equal(loaded["conv1.0.weight"], source["conv1.0.weight"])
 
 
