@@ -7,6 +7,8 @@ is started for tests that take neither. Tests may run in several processes; each
 from __future__ import annotations
 
 import secrets
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,11 @@ from tests.embedded import Servers, embedded
 MLFLOW_BUCKET = "mlflow-artifacts"
 # These start Airflow: one after the other, since two at once would fight over the processors until one times out.
 AIRFLOW = {"dags", "e2e", "integration/test_stack.py", "integration/test_demo_reset.py"}
+
+
+# Started in the background by a shell, this process ignores Ctrl-C, and so would all whose answer to it is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class ByFile(LoadScopeScheduling):

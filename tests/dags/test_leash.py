@@ -155,9 +155,10 @@ def test_what_a_stage_leaves_behind_is_ended(start: Start) -> None:
     assert gone([int(pid) for pid in line.split()], 0.5)
 
 
-def test_orphans_of_orphans_are_ended(start: Start) -> None:
-    code = "import subprocess; subprocess.Popen(['sh', '-c', '(setsid sleep 600 & echo $! >&2; wait) & exit 0'])"
-    child = start(code)
+def test_orphans_of_orphans_are_ended(start: Start, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"  # the stage does not end before its grandchild has said who it is
+    script = f"(setsid sleep 600 & echo $! >&2; touch {ready}; wait) & until [ -e {ready} ]; do sleep 0.05; done"
+    child = start(f"import subprocess; subprocess.run(['sh', '-c', {script!r}])")
     (line,) = child.lines()
     assert gone([int(line)], 0.5)
 

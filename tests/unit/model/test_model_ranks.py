@@ -67,10 +67,11 @@ def test_a_process_that_is_killed_ends_the_training_in_a_line_and_the_next_goes_
     digits: Digits, together: tuple[Trained, list[EpochReport], Path], tmp_path: Path
 ) -> None:
     whole, data, ranks = together[0], lesson(digits), []
+    others = set(psutil.Process().children(recursive=True))  # servers of other tests
 
     def kill_the_second(report: EpochReport) -> None:
         if report.epoch == 2:
-            ranks.extend(psutil.Process().children(recursive=True))
+            ranks.extend(set(psutil.Process().children(recursive=True)) - others)
             for process in ranks:
                 if process.environ().get("RANK") == "1":
                     process.kill()
