@@ -34,7 +34,13 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 class Settings(BaseSettings):
     """Addresses, credentials and folders of one Tidemark installation."""
 
-    model_config = SettingsConfigDict(env_prefix="TIDEMARK_", extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEMARK_",
+        env_ignore_empty=True,  # as a compose file hands on what nobody has set: an empty token must let nobody in
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
 
     home: Path = Path(".tidemark")
     database_url: SecretStr | None = None

@@ -65,3 +65,10 @@ def test_secrets_do_not_show_when_settings_are_printed(home: Path) -> None:
     shown = repr(Settings.load()) + str(Settings.load())
     assert "secret@" not in shown
     assert "embedded-secret" not in shown
+
+
+def test_an_empty_variable_is_none(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TIDEMARK_METRICS_TOKEN", "TIDEMARK_SMTP_URL", "TIDEMARK_WEBHOOK_SECRET", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "")
+    found = Settings.load()
+    assert (found.metrics_token, found.smtp_url, found.webhook_secret, found.mlflow_tracking_uri) == (None,) * 4

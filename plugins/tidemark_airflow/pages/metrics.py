@@ -78,7 +78,8 @@ def token_bearer(bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(
     """
     token = settings().metrics_token
     given = bearer.credentials if bearer else ""
-    if token is None or not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+    wanted = token.get_secret_value() if token else ""
+    if not wanted or not hmac.compare_digest(given.encode(), wanted.encode()):
         sentence = "The figures need the token of TIDEMARK_METRICS_TOKEN or of the connection tidemark_metrics."
         raise HTTPException(401, sentence, {"WWW-Authenticate": "Bearer"})
 
