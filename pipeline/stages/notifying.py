@@ -151,7 +151,11 @@ def _of_retraining(place: Workplace, retraining: int, status: str) -> tuple[str,
     version = f"Version {found.model_version}. " if found.model_version else ""
     reasons = tuple(str(reason) for reason in (found.gate or {}).get("reasons", ()))
     if status == "waiting for labels":
-        reasons = (f"Label new images (`tidemark labels {place.stream.name} --queue 50`): then the retraining starts.",)
+        name = place.stream.name
+        reasons = (f"Label new images (`tidemark labels {name} --queue 50`): then the retraining starts.",)
+        if found.check_id:
+            where = f"s3://{place.store.artifact_bucket}/{keys.queues(name, found.check_id)}"
+            reasons = (*reasons, f"Those that are worth most are listed in {where}.")
     return (
         f"retraining {retraining} {status}",
         (f"{version}Trained because of: {found.reason}.", *reasons),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigurationError
 from pipeline.stages.labelling_queue import export_queue
 from pipeline.stages.workplace import Workplace
+from pipeline.storage import keys
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,8 @@ def wait_for_labels(place: Workplace, *, reason: str, check_id: str, since: int,
     except ConfigurationError as error:  # somebody is at work on the queue that was written before
         log.warning("no new labelling queue: %s", error)
         files = []
-    for file in files:
+    stored = [_store(place, check_id, Path(file)) for file in files]
+    for file in (*files, *stored):
         log.info("to be labelled: %s", file)
     champion = place.registry.require_champion(name)
     return {
@@ -47,7 +51,15 @@ def wait_for_labels(place: Workplace, *, reason: str, check_id: str, since: int,
         "labelled": labelled,
         "needed": needed,
         "queue": files,
+        "stored": stored,
     }
+
+
+def _store(place: Workplace, check_id: str, file: Path) -> str:
+    """Keep a file of the queue where others find it too; the first one of a day stays."""
+    key = keys.queue(place.stream.name, check_id, datetime.now(UTC).date().isoformat(), file.name)
+    place.store.put_artifact(key, file.read_bytes())
+    return f"s3://{place.store.artifact_bucket}/{key}"
 
 
 def answerable(place: Workplace) -> str | None:

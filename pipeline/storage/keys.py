@@ -60,6 +60,18 @@ def snapshot(stream: str, digest: str) -> str:
     return f"snapshots/{stream}/{digest}.parquet"
 
 
+def queues(stream: str, check: str) -> str:
+    """Prefix of the labelling queues of an alarm that waited for labels."""
+    return f"queues/{stream}/{check}/"
+
+
+def queue(stream: str, check: str, day: str, name: str) -> str:
+    """A file of a labelling queue; one a day, because its links end."""
+    return f"{queues(stream, check)}{day}/{name}"
+
+
 def stream_prefixes(stream: str) -> tuple[str, ...]:
     """Everything that belongs to one stream."""
-    return tuple(f"{room}/{stream}/" for room in ("batches", "embeddings", "references", "checks", "snapshots"))
+    return tuple(
+        f"{room}/{stream}/" for room in ("batches", "embeddings", "references", "checks", "snapshots", "queues")
+    )

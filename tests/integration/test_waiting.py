@@ -84,7 +84,11 @@ def test_an_alarm_waits_for_labels_and_is_answered_when_they_arrive(place: Workp
     with queue.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["key"] for row in rows} == set(truth)  # no image that has a label
+    copies = [stored.removeprefix(f"s3://{place.settings.artifact_bucket}/") for stored in waits["stored"]]
+    assert [Path(copy).name for copy in copies] == [Path(file).name for file in waits["queue"]]
+    assert place.store.get_artifact(copies[0]) == queue.read_bytes()
     again = retrain(place)
+    assert len(again["stored"]) == len(copies)
     assert again["outcome"] == "waiting for labels"
     assert [row.status for row in catalog.retrainings(name)] == ["promoted", "waiting for labels"]
     assert check(place)["next"] == "retrain"  # the alarm still stands
