@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
+from tidemark_airflow.approval import AskApproval
 from tidemark_airflow.operators import ShardPlan, StageOperator
 
 FOLDER = os.environ["TIDEMARK_TEST_FOLDER"]
@@ -47,3 +48,9 @@ with DAG("script_mapped", **SETTINGS):
     Script.partial(
         task_id="shard", stage="wrong", stream=FOLDER, map_index_template="{{ task.options['shard'] }}"
     ).expand(options=plan.output)
+
+with DAG("script_approval", **SETTINGS):
+    judged = Script(task_id="retrain", stage="judged", stream=FOLDER)
+    for name, hours in (("approved", 1.0), ("turned_down", 1.0), ("unanswered", 5 / 3600)):
+        ask = AskApproval(task_id=f"ask_{name}", result=judged.output, hours=hours)
+        Script(task_id=name, stage="decide", stream=FOLDER, options=ask.output)
