@@ -65,6 +65,9 @@ AIRFLOW_FERNET_KEY=$(key)
 AIRFLOW_JWT_SECRET=$(letters 64)
 AIRFLOW_API_SECRET=$(letters 64)
 
+# Prometheus reads figures at TIDEMARK_URL/tidemark/metrics with this token; without one, nobody does.
+#TIDEMARK_METRICS_TOKEN=$(letters 32)
+
 # HTTPS (profile tls): the domain leads to this machine, ports 80 and 443 are open, and TIDEMARK_URL is https://DOMAIN.
 #TIDEMARK_DOMAIN=tidemark.example.org
 #FORWARDED_ALLOW_IPS=*

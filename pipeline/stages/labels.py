@@ -122,6 +122,7 @@ def _import_result(
 ) -> dict[str, Any]:
     name = place.stream.name
     counts = place.catalog.count_label_problems(name, file)
+    check = answerable(place)
     return {
         "stage": "labels",
         "stream": name,
@@ -132,7 +133,8 @@ def _import_result(
         "labelled": labelled,
         "label_problems": sum(count for count, _ in counts.values()),
         "problems": problem_lines(place, file, PROBLEMS_LOGGED * 2),
-        "next": "retrain" if answerable(place) else "none",
+        "check": check,
+        "next": "none" if check is None else "retrain",
     }
 
 

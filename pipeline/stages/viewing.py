@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.records import Check
 from pipeline.settings import Settings
+from pipeline.stages.paging import Page, Row, read_page
 from pipeline.storage.catalog import Catalog, connect
 
 SPARKS = 40  # checks in the small picture of a stream
@@ -60,21 +61,15 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """One page of a stream's checks, newest first.
+    """One page of a stream's checks.
 
     Attributes:
-        checks: The page's checks.
+        checks: The page, newest first.
         changes: Promotions and rollbacks of its time, oldest first.
-        total: How many checks there are in all.
-        page: Number of the page, from 1.
-        pages: How many there are.
     """
 
-    checks: list[dict[str, Any]]
-    changes: list[dict[str, Any]]
-    total: int
-    page: int
-    pages: int
+    checks: Page
+    changes: list[Row]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,20 +162,17 @@ def check_history(
     """
     with connect(settings) as catalog:
 
-        def read(number: int) -> list[dict[str, Any]]:
-            offset = (number - 1) * PAGE
-            return catalog.check_history(stream, decision=decision, since=since, until=until, limit=PAGE, offset=offset)
+        def read(limit: int, offset: int) -> list[Row]:
+            return catalog.check_history(
+                stream, decision=decision, since=since, until=until, limit=limit, offset=offset
+            )
 
-        checks = read(page)
-        if not checks and page > 1:
-            first = read(1)
-            page = max(1, -(-(first[0]["total"] if first else 0) // PAGE))
-            checks = first if page == 1 else read(page)
-        total = checks[0]["total"] if checks else 0
+        checks = read_page(read, page, PAGE)
+        rows = checks.rows
         # What happened after the newest check of the first page belongs to it as well.
-        end = checks[0]["created_at"] if checks and page > 1 else None
-        changes = catalog.changes_of_champion(stream, checks[-1]["created_at"], end) if checks else []
-    return History(checks=checks, changes=changes, total=total, page=page, pages=max(1, -(-total // PAGE)))
+        end = rows[0]["created_at"] if rows and checks.number > 1 else None
+        changes = catalog.changes_of_champion(stream, rows[-1]["created_at"], end) if rows else []
+    return History(checks=checks, changes=changes)
 
 
 def find_check(settings: Settings, stream: str, check: str) -> Check | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TextIO
 
 from pipeline.errors import ImageRejected, ObjectMissing
@@ -12,6 +13,7 @@ from pipeline.images.decode import Limits
 from pipeline.images.workshop import Workshop
 from pipeline.records import QueuedImage
 from pipeline.settings import Settings
+from pipeline.stages.paging import Page, Row, read_page
 from pipeline.storage.catalog import connect
 from pipeline.storage.objects import ObjectStore
 from pipeline.stream import Stream
@@ -26,29 +28,30 @@ SIDE = 144  # pixels of a picture: sharp where a page shows it half as large on 
 
 @dataclass(frozen=True, kw_only=True)
 class Quarantine:
-    """One page of what was not let in, newest first.
+    """One page of what was not let in.
 
     Attributes:
-        reasons: Code and count, the most frequent first.
-        rows: The page's keys: key, reason_code, reason, bytes, batch_id, seen_at.
-        total: How many there are of this reason.
-        page: Number of the page, from 1.
-        pages: How many there are.
+        reasons: Code and count of all there are, the most frequent first.
+        refused: The page, newest first: key, reason_code, reason, bytes, batch_id, seen_at.
     """
 
-    reasons: list[dict[str, Any]]
-    rows: list[dict[str, Any]]
-    total: int
-    page: int
-    pages: int
+    reasons: list[Row]
+    refused: Page
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """The images that are most worth a label, the first one most; ``unlabelled`` counts all without one."""
+    """The images that are most worth a label, the first one most.
+
+    Attributes:
+        images: The first of them.
+        unlabelled: How many images have no label.
+        classes: Those that the champion was judged on, sorted; without a champion, every label there is.
+    """
 
     images: list[QueuedImage]
     unlabelled: int
+    classes: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,34 +67,29 @@ class KeyStory:
         checks: Of its batch, newest first.
     """
 
-    row: dict[str, Any]
-    earlier: list[dict[str, Any]]
-    predictions: list[dict[str, Any]]
-    failures: list[dict[str, Any]]
-    labels: list[dict[str, Any]]
-    checks: list[dict[str, Any]]
+    row: Row
+    earlier: list[Row]
+    predictions: list[Row]
+    failures: list[Row]
+    labels: list[Row]
+    checks: list[Row]
 
 
 def quarantine_page(settings: Settings, stream: str, code: str | None, page: int) -> Quarantine:
-    """One page of a stream's quarantine; an empty one where there is not so much.
+    """One page of a stream's quarantine; the last page where there is not so much.
 
     Raises:
         ServiceError: The database does not serve.
     """
     with connect(settings) as catalog:
-        rows = catalog.quarantine_page(stream, code, PAGE, (page - 1) * PAGE)
-        total = rows[0]["total"] if rows else 0
         return Quarantine(
             reasons=catalog.quarantine_reasons(stream),
-            rows=rows,
-            total=total,
-            page=page,
-            pages=max(1, -(-total // PAGE)),
+            refused=read_page(partial(catalog.quarantine_page, stream, code), page, PAGE),
         )
 
 
 class Queues:
-    """The labelling queues of streams, each kept until it may have changed: sorting 100,000 images takes seconds."""
+    """The labelling queues of streams, each kept until it may have changed: sorting tens of thousands takes a while."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[dict[str, Any], Queue]] = {}
@@ -106,9 +104,25 @@ class Queues:
             state = catalog.queue_state(stream)
             kept = self._kept.get(stream)
             if kept is None or kept[0] != state:
-                images = catalog.labelling_queue(stream, state["champion"], QUEUE)
-                kept = self._kept[stream] = (state, Queue(images=images, unlabelled=catalog.count_unlabelled(stream)))
+                champion = state["champion"]
+                told = champion and catalog.classes_of_version(stream, champion)
+                queue = Queue(
+                    images=catalog.labelling_queue(stream, champion, QUEUE),
+                    unlabelled=catalog.count_unlabelled(stream),
+                    classes=told or catalog.known_classes(stream, None),
+                )
+                kept = self._kept[stream] = (state, queue)
         return kept[1]
+
+
+def keys_of(settings: Settings, stream: str, images: list[int]) -> dict[int, str]:
+    """One key for each of some images of a stream that the store still has.
+
+    Raises:
+        ServiceError: The database does not serve.
+    """
+    with connect(settings) as catalog:
+        return {image.id: image.key for image in catalog.images(stream, images)}
 
 
 def write_queue_file(settings: Settings, stream: str, count: int, file: TextIO) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pipeline.settings import Settings
 from pipeline.stages.overview import charges
+from pipeline.stages.paging import Page, read_page
 from pipeline.storage.catalog import connect
 
 PAGE = 15  # versions on one page
@@ -29,23 +31,17 @@ COSTS = ("latency_ms", "batch_ms", "megabytes")
 
 @dataclass(frozen=True, kw_only=True)
 class Versions:
-    """One page of a stream's versions, newest first.
+    """One page of a stream's versions.
 
     Attributes:
         champion: The version in charge, as the catalogue last heard it.
-        rows: The page's versions: version, reason, check_id, status, reasons, new, old, footprint, …
+        versions: The page, newest first: version, reason, check_id, status, reasons, new, old, footprint, …
         charges: When each version was in charge: since, until.
-        total: How many versions there are in all.
-        page: Number of the page, from 1.
-        pages: How many there are.
     """
 
     champion: int | None
-    rows: list[dict[str, Any]]
+    versions: Page
     charges: dict[int, list[dict[str, str | None]]]
-    total: int
-    page: int
-    pages: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +69,9 @@ class VersionStory:
         spans: When this version was in charge: since, until.
         figures: Name, then this version's value and that of the champion of the time, on the new and the older holdout.
         costs: Name, this version's value and the champion's.
-        classes: Class by class figures on the new holdout, or on the older one.
+        judged_on: ``new`` or ``old``: the holdout that `classes` are of; None without any.
+        classes: Figures class by class, the worst first.
+        more_classes: How many there are besides.
         confusions: By set.
         slices: Parts of the holdout that lost most.
     """
@@ -83,27 +81,24 @@ class VersionStory:
     spans: list[dict[str, str | None]]
     figures: list[tuple[str, list[float | None]]]
     costs: list[tuple[str, list[float | None]]]
+    judged_on: str | None
     classes: list[dict[str, Any]]
+    more_classes: int
     confusions: dict[str, Confusion]
     slices: list[dict[str, Any]]
 
 
 def model_versions(settings: Settings, stream: str, page: int = 1) -> Versions:
-    """One page of a stream's versions; an empty one where there are not so many.
+    """One page of a stream's versions; the last page where there are not so many.
 
     Raises:
         ServiceError: The database does not serve.
     """
     with connect(settings) as catalog:
-        rows = catalog.versions(stream, PAGE, (page - 1) * PAGE)
-        total = rows[0]["total"] if rows else 0
         return Versions(
             champion=catalog.noted_champion(stream),
-            rows=rows,
+            versions=read_page(partial(catalog.versions, stream), page, PAGE),
             charges=charges(catalog.promotions(stream)),
-            total=total,
-            page=page,
-            pages=max(1, -(-total // PAGE)),
         )
 
 
@@ -121,14 +116,17 @@ def version_story(settings: Settings, stream: str, version: int) -> VersionStory
     evaluation = row["evaluation"] or {}
     ours, theirs = evaluation.get("challenger") or {}, evaluation.get("champion") or {}
     shown = {part: ours[part] for part in SETS if ours.get(part)}
-    judged: dict[str, Any] = next(iter(shown.values()), {})
+    judged_on = next(iter(shown), None)
+    classes = sorted((shown[judged_on].get("classes") or []) if judged_on else [], key=_worth)
     return VersionStory(
         row=row,
         champion=champion,
         spans=spans,
         figures=_side_by_side(FIGURES, [who.get(part) for part in SETS for who in (ours, theirs)]),
         costs=_side_by_side(COSTS, [who.get("footprint") for who in (ours, theirs)]),
-        classes=sorted(judged.get("classes", []), key=lambda item: item["f1"])[:MOST_CLASSES],
+        judged_on=judged_on,
+        classes=classes[:MOST_CLASSES],
+        more_classes=max(0, len(classes) - MOST_CLASSES),
         confusions={part: found for part, item in shown.items() if (found := _confusion(item)) is not None},
         slices=((row["gate"] or {}).get("slices") or [])[:MOST_SLICES],
     )
@@ -140,6 +138,11 @@ def _side_by_side(
     """One row a figure, one value an evaluation; figures that nobody has are left out."""
     rows = [(name, [(item or {}).get(name) for item in evaluations]) for name in names]
     return [row for row in rows if any(value is not None for value in row[1])]
+
+
+def _worth(item: dict[str, Any]) -> tuple[bool, float]:
+    """Order of the classes: by F1; those without images, of which it says nothing, last."""
+    return not item["support"], item["f1"]
 
 
 def _confusion(evaluation: dict[str, Any]) -> Confusion | None:

@@ -13,13 +13,14 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from pipeline.errors import TidemarkError
-from tidemark_airflow.pages import checks, images, metrics, models, streams
+from tidemark_airflow.pages import checks, images, labels, metrics, models, streams
 from tidemark_airflow.pages.access import LoginNeeded, Reader, is_browser
 from tidemark_airflow.pages.answers import HEADERS, STATIC, page, static_file
 from tidemark_airflow.pages.commands import CommandFailed
 
 log = logging.getLogger(__name__)
 
+MOST_BODY = 256 * 1024  # bytes of a form
 KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}  # their address changes with their content
 
 app = FastAPI(title="Tidemark", docs_url=None, redoc_url=None, openapi_url=None)
@@ -27,6 +28,7 @@ app.include_router(streams.router)
 app.include_router(checks.router)
 app.include_router(models.router)
 app.include_router(images.router)
+app.include_router(labels.router)
 app.include_router(metrics.router)
 
 
@@ -46,8 +48,15 @@ def nothing(anything: str, user: Reader) -> Response:
 
 @app.middleware("http")
 async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Every answer tells the browser to load, run and remember nothing, unless it says what it may."""
-    response = await call_next(request)
+    """Every answer tells the browser to load, run and remember nothing, unless it says what it may.
+
+    What is sent is read before anybody is asked who sends it: no more than a form may hold.
+    """
+    said = request.headers.get("content-length", "0")
+    if "transfer-encoding" in request.headers or not said.isdecimal() or int(said) > MOST_BODY:
+        response = _plain(request, 413, f"A form here holds at most {MOST_BODY >> 10} KiB, and says so first.")
+    else:
+        response = await call_next(request)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response

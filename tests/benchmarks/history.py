@@ -17,7 +17,10 @@ ROWS = """
 insert into tidemark.batch (stream, status, accepted, quarantined, started_at, closed_at, run)
 select %(stream)s, 'closed', %(each)s, 1, at, at + interval '4 minutes',
        %(stream)s || '_ingest/scheduled__' || n || '/1'
-from (select n, now() - (%(checks)s - n) * %(every)s::interval as at from generate_series(1, %(checks)s) n) night
+from (
+    select n, now() - interval '1 hour' - (%(checks)s - n) * %(every)s::interval as at
+    from generate_series(1, %(checks)s) n
+) night
 order by n;
 
 insert into tidemark.image (stream, sha256, batch_id, split, label, width, height, bytes, format, brightness, contrast,
@@ -43,7 +46,7 @@ select %(stream)s || '-b' || id || '-v' || version, %(stream)s, array[id], versi
        threshold * ratio, threshold, p, 0.0027, decision, jsonb_build_array(
            case decision when 'clean' then 'The images look like those the model was judged on.'
            else 'The images differ from those the model was judged on.' end),
-       'checks/' || %(stream)s || '/b' || id || '/report.html',
+       'checks/' || %(stream)s || '/' || %(stream)s || '-b' || id || '-v' || version || '/report.html',
        jsonb_build_object('signal', decision <> 'clean', 'expected', jsonb_build_object(
            'accuracy', 0.93 - 0.06 * greatest(ratio - 0.6, 0), 'low', 0.9 - 0.06 * greatest(ratio - 0.6, 0),
            'high', 0.95 - 0.06 * greatest(ratio - 0.6, 0), 'baseline', 0.93, 'images', %(each)s)),

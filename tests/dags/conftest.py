@@ -10,20 +10,32 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psycopg2
 import pytest
+import requests
 from PIL import Image
 from psycopg2 import sql
 
+from drift.report import render
 from pipeline.local import airflow_standalone, stack
+from pipeline.model.reference import Reference
 from pipeline.settings import Settings
+from pipeline.storage import keys
 from pipeline.storage.objects import ObjectStore
+from pipeline.storage.registry import CHAMPION, Registry
+from tests.benchmarks.history import make_history
 from tests.conftest import Servers
 from tests.dags.airflow_server import AirflowServer, until
+from tests.integration.colours import CLASSES, put_in_registry
+from tests.sample_reports import full
+
+Get = Callable[..., requests.Response]
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -34,6 +46,7 @@ owner: lab
 schedule: "15 3 * * *"
 score: {schedule: "45 4 * * *", parallel_shards: 5, pool: scoring}
 """
+METRICS_TOKEN = secrets.token_hex(16)
 FLOWERS = "schedule: null\nscore: {schedule: null}\n"
 
 
@@ -127,7 +140,7 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def live_settings(servers: Servers, mlflow_server: str, airflow_home: Path) -> Settings:
-    """A catalogue and buckets for the live Airflow, and a stream `live` that runs nothing by itself."""
+    """A catalogue and buckets for the live Airflow, and streams `live` and `flowers` that run nothing by themselves."""
     name = sql.Identifier("live")
     servers.execute(
         sql.SQL("CREATE DATABASE {} OWNER tidemark TEMPLATE {}").format(name, sql.Identifier("template_catalogue"))
@@ -138,6 +151,7 @@ def live_settings(servers: Servers, mlflow_server: str, airflow_home: Path) -> S
     streams = airflow_home / "streams"
     streams.mkdir()
     (streams / "live.yaml").write_text("schedule: null\nscore: {schedule: null}\ndrift: {min_images: 5}\n")
+    (streams / "flowers.yaml").write_text("schedule: null\nscore: {schedule: null}\n")
     ObjectStore.from_settings(settings).make_buckets()
     return settings.model_copy(update={"mlflow_tracking_uri": mlflow_server, "streams": streams})
 
@@ -175,6 +189,7 @@ def airflow(servers: Servers, live_settings: Settings, airflow_home: Path) -> It
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,viewer:viewer,guest:",
             "PYTHONPATH": str(ROOT),
+            "TIDEMARK_METRICS_TOKEN": METRICS_TOKEN,
             "TIDEMARK_TEST_FOLDER": str(project),
             "TIDEMARK_TEST_STAGE": str(HERE / "stage.py"),
         },
@@ -190,6 +205,38 @@ def airflow(servers: Servers, live_settings: Settings, airflow_home: Path) -> It
         yield AirflowServer(service.address, passwords)
     finally:
         stack.end(servers.home, service.name)
+
+
+EVIL = '"><script>alert(1)</script>'
+EVIL_KEY = f"flowers/{EVIL}/picture.png"  # in quarantine
+TRAVERSAL = f"flowers/{EVIL}/../../etc/passwd"  # let in
+HIDDEN = b"<script>alert('raw')</script>"  # behind the last byte of a picture
+HARM = """
+update tidemark.object set key = %(key)s, reason = %(evil)s, reason_code = %(evil)s
+where (stream, key) = (select stream, key from tidemark.object where stream = 'flowers' and status = 'quarantined'
+                       order by seen_at desc limit 1);
+update tidemark.image set label = null
+where id in (select id from tidemark.image where stream = 'flowers' order by id limit 12);
+update tidemark.prediction set label = %(evil)s, top_k = jsonb_build_array(jsonb_build_array(%(evil)s::text, 0.9))
+where image_id = (select min(id) from tidemark.image where stream = 'flowers');
+update tidemark.object set key = %(traversal)s
+where image_id = (select min(id) from tidemark.image where stream = 'flowers');
+update tidemark.retraining set reason = %(evil)s,
+    gate = jsonb_build_object('reasons', jsonb_build_array(%(evil)s::text))
+where stream = 'flowers' and model_version = 1
+"""
+
+
+def reference(version: int) -> Reference:
+    """A whole reference for one version of the classifier of colours."""
+    return Reference(
+        image_ids=np.arange(20),
+        batch_ids=np.ones(20, np.int64),
+        embeddings=np.ones((20, 3), np.float32),
+        probabilities=np.ones((20, len(CLASSES)), np.float32),
+        model_version=version,
+        classes=CLASSES,
+    )
 
 
 def image(seed: int) -> bytes:
@@ -215,3 +262,47 @@ def checked(airflow: AirflowServer, live_settings: Settings) -> str:
     assert following["run_type"] == "asset_triggered"
     assert airflow.await_run("live_detect_drift", following["dag_run_id"]) == "success"
     return str(following["dag_run_id"])
+
+
+@pytest.fixture(scope="package")
+def get(airflow: AirflowServer) -> Get:
+    """Ask for a page as a user, or as nobody."""
+    tokens: dict[str, str] = {}
+
+    def get(
+        path: str, user: str | None = None, *, cookie: bool = False, method: str = "GET", **arguments: Any
+    ) -> requests.Response:
+        headers, cookies = {"Accept": "text/html,application/xhtml+xml", **arguments.pop("headers", {})}, {}
+        if user is not None:
+            token = tokens.get(user) or tokens.setdefault(user, airflow.log_in(user))
+            if cookie:
+                cookies["_token"] = token
+            else:
+                headers["Authorization"] = f"Bearer {token}"
+        address = f"{airflow.address}/tidemark{path}"
+        return requests.request(
+            method, address, headers=headers, cookies=cookies, allow_redirects=False, timeout=60, **arguments
+        )
+
+    return get
+
+
+@pytest.fixture(scope="package")
+def flowers(live_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The stream `flowers`: sixty nights, three versions of which 2 is in charge, and names that mean harm."""
+    make_history(live_settings, "flowers", checks=60, images=120, alarms=30)
+    registry, store = Registry.from_settings(live_settings), ObjectStore.from_settings(live_settings)
+    for number in (1, 2, 3):
+        assert put_in_registry(live_settings, "flowers", tmp_path_factory.mktemp("version")) == number
+        store.put_artifact(keys.reference("flowers", number), reference(number).to_bytes())
+    registry.set_alias("flowers", CHAMPION, 2)
+    with psycopg2.connect(live_settings.require_database()) as connection, connection.cursor() as cursor:
+        for statement in HARM.split(";"):
+            cursor.execute(statement, {"key": EVIL_KEY, "traversal": TRAVERSAL, "evil": EVIL})
+        cursor.execute("select id from tidemark.drift_check where stream = 'flowers' order by created_at")
+        checks = [row[0] for row in cursor.fetchall()]
+    connection.close()
+    for check in checks[-3:]:
+        store.put_artifact(keys.report("flowers", check), render(full(name=check)).encode(), "text/html")
+    store.put_image(EVIL_KEY, image(3) + HIDDEN, "text/html")
+    return live_settings

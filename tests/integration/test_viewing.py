@@ -9,13 +9,14 @@ import psycopg2
 import pytest
 
 from pipeline.settings import Settings
+from pipeline.stages.paging import Page
 from pipeline.stages.viewing import PAGE, check_history, check_story, left_by_run, standings
 from pipeline.stages.viewing_images import Pictures, Queues, look_up, quarantine_page
 from pipeline.stages.viewing_models import model_versions, version_story
 from pipeline.storage.catalog import connect
 from pipeline.storage.objects import ObjectStore
 from pipeline.stream import Stream
-from tests.benchmarks.history import make_history
+from tests.benchmarks.history import CLASSES, make_history
 from tests.conftest import Servers
 from tests.integration.colours import picture
 
@@ -55,31 +56,31 @@ def test_a_batch_that_nobody_checked_waits(settings: Settings) -> None:
 
 def test_a_history_comes_page_by_page_and_each_check_once(seen: Settings) -> None:
     pages = [check_history(seen, "long", page=number) for number in (1, 2, 3)]
-    assert [len(page.checks) for page in pages] == [PAGE, PAGE, CHECKS - 2 * PAGE]
-    assert {page.total for page in pages} == {CHECKS}
-    times = [check["created_at"] for page in pages for check in page.checks]
+    assert [len(page.checks.rows) for page in pages] == [PAGE, PAGE, CHECKS - 2 * PAGE]
+    assert {page.checks.total for page in pages} == {CHECKS}
+    times = [check["created_at"] for page in pages for check in page.checks.rows]
     assert times == sorted(times, reverse=True)
-    assert len({check["id"] for page in pages for check in page.checks}) == CHECKS
+    assert len({check["id"] for page in pages for check in page.checks.rows}) == CHECKS
     assert check_history(seen, "long", page=99).checks == pages[2].checks
     # The alarms train versions 2, 3 and 4; 3 is not good enough.
     changes = {change["model_version"] for page in pages for change in page.changes}
     assert changes >= {2, 4}
-    assert check_history(seen, "none").pages == 1
+    assert check_history(seen, "none", page=7).checks == Page(rows=[], total=0, number=1, pages=1)
 
 
 def test_a_history_is_cut_by_verdict_and_time(seen: Settings) -> None:
-    assert {check["decision"] for check in check_history(seen, "long", decision="alarm").checks} == {"alarm"}
+    assert {check["decision"] for check in check_history(seen, "long", decision="alarm").checks.rows} == {"alarm"}
     since = datetime.now(UTC) - timedelta(days=10)
-    recent = check_history(seen, "long", since=since).checks
+    recent = check_history(seen, "long", since=since).checks.rows
     assert 9 <= len(recent) <= 11
     assert all(check["created_at"] >= since for check in recent)
     assert not {check["id"] for check in recent} & {
-        check["id"] for check in check_history(seen, "long", until=since).checks
+        check["id"] for check in check_history(seen, "long", until=since).checks.rows
     }
 
 
 def test_a_check_tells_what_led_to_it_and_what_followed(seen: Settings) -> None:
-    alarm = check_history(seen, "long", decision="alarm").checks[-1]
+    alarm = check_history(seen, "long", decision="alarm").checks.rows[-1]
     story = check_story(seen, "long", alarm["id"])
     assert story is not None
     assert [batch["id"] for batch in story.batches] == list(story.check.batch_ids)
@@ -90,7 +91,7 @@ def test_a_check_tells_what_led_to_it_and_what_followed(seen: Settings) -> None:
     assert story.later is not None
     assert check_story(seen, "other", alarm["id"]) is None
     assert check_story(seen, "long", "'; drop table tidemark.drift_check; --") is None
-    newest = check_history(seen, "long").checks[0]["id"]
+    newest = check_history(seen, "long").checks.rows[0]["id"]
     last = check_story(seen, "long", newest)
     assert last is not None
     assert last.later is None
@@ -107,14 +108,14 @@ def test_a_run_leads_to_what_it_left(seen: Settings) -> None:
 def test_versions_stand_side_by_side(seen: Settings) -> None:
     found = model_versions(seen, "long")
     assert found.champion == 4
-    assert [(row["version"], row["status"]) for row in found.rows] == [
+    assert [(row["version"], row["status"]) for row in found.versions.rows] == [
         (4, "promoted"),
         (3, "rejected"),
         (2, "promoted"),
         (1, "promoted"),
     ]
-    assert found.rows[0]["new"]["accuracy"] == pytest.approx(0.9)
-    assert "confusion" not in found.rows[0]["new"]
+    assert found.versions.rows[0]["new"]["accuracy"] == pytest.approx(0.9)
+    assert "confusion" not in found.versions.rows[0]["new"]
     assert set(found.charges) == {1, 2, 4}
     story = version_story(seen, "long", 4)
     assert story is not None
@@ -129,7 +130,7 @@ def test_a_version_without_one_of_the_holdouts_is_shown(settings: Settings) -> N
         cursor.execute("update tidemark.retraining set evaluation = jsonb_set(evaluation, '{challenger,old}', 'null')")
         cursor.execute("update tidemark.retraining set gate = null")
     connection.close()
-    (row,) = model_versions(settings, "bare").rows
+    (row,) = model_versions(settings, "bare").versions.rows
     assert (row["old"], row["reasons"]) == ({}, None)
     story = version_story(settings, "bare", 1)
     assert story is not None
@@ -154,10 +155,21 @@ def test_all_that_is_known_of_a_key(seen: Settings) -> None:
 
 def test_quarantine_comes_by_reason_and_page(seen: Settings) -> None:
     whole = quarantine_page(seen, "long", None, 1)
-    assert (whole.total, len(whole.rows), whole.pages) == (CHECKS, 24, 6)
+    assert (whole.refused.total, len(whole.refused.rows), whole.refused.pages) == (CHECKS, 24, 6)
     one = quarantine_page(seen, "long", "too_small", 1)
-    assert {row["reason_code"] for row in one.rows} == {"too_small"}
+    assert {row["reason_code"] for row in one.refused.rows} == {"too_small"}
     assert sum(row["count"] for row in whole.reasons) == CHECKS
+
+
+def test_beyond_the_end_of_every_list_is_its_last_page(seen: Settings) -> None:
+    for page in (
+        check_history(seen, "long", page=99).checks,
+        model_versions(seen, "long", 99).versions,
+        quarantine_page(seen, "long", None, 99).refused,
+        quarantine_page(seen, "long", "no_such_reason", 99).refused,
+    ):
+        assert page.number == page.pages
+        assert bool(page.rows) == (page.total > 0)
 
 
 def test_the_queue_is_sorted_anew_only_when_something_changed(settings: Settings) -> None:
@@ -165,6 +177,7 @@ def test_the_queue_is_sorted_anew_only_when_something_changed(settings: Settings
     queues = Queues()
     first = queues.of(settings, "few")
     assert first.unlabelled == 9
+    assert first.classes == CLASSES
     assert queues.of(settings, "few") is first
     with psycopg2.connect(settings.require_database()) as connection, connection.cursor() as cursor:
         cursor.execute("update tidemark.image set label = '1' where id = %s", (first.images[0].id,))
@@ -183,7 +196,7 @@ def test_pictures_are_small_and_of_the_stream_only(settings: Settings, request: 
     make_history(settings, "few", checks=2, images=4, alarms=ALARMS)
     store, stream, pictures = ObjectStore.from_settings(settings), Stream(name="few", prefix="few/"), Pictures()
     request.addfinalizer(pictures.close)
-    quarantined = quarantine_page(settings, "few", None, 1).rows
+    quarantined = quarantine_page(settings, "few", None, 1).refused.rows
     store.put_image(quarantined[0]["key"], picture("red", size=(3000, 2)), "image/png")
     shown = pictures.of_quarantined(settings, stream, quarantined[0]["key"])
     assert shown is not None

@@ -73,6 +73,10 @@ class Pages(Statements):
         rows = self._all("pages", "version", stream=stream, version=version)
         return rows[0] if rows else None
 
+    def classes_of_version(self, stream: str, version: int) -> list[str]:
+        """The classes that a version was judged on, sorted."""
+        return [row["name"] for row in self._all("pages", "classes_of_version", stream=stream, version=version)]
+
     # -- images
 
     def quarantine_page(self, stream: str, code: str | None, limit: int, offset: int) -> list[dict[str, Any]]:

@@ -152,6 +152,17 @@ where stream = %(stream)s and model_version = %(version)s and status <> 'unchang
 order by id desc
 limit 1;
 
+-- name: classes_of_version
+-- The classes that a version was judged on.
+select distinct class ->> 'name' as name
+from (
+    select evaluation -> 'challenger' as figures from tidemark.retraining
+    where stream = %(stream)s and model_version = %(version)s and status <> 'unchanged' order by id desc limit 1
+) judged,
+lateral (values ('new'), ('old')) as holdout (part),
+lateral jsonb_path_query(judged.figures -> holdout.part, '$.classes[*]') as class
+order by name;
+
 -- name: quarantine
 -- Quarantined keys, the newest first, and how many there are in all.
 select key, reason_code, reason, bytes, batch_id, seen_at, count(*) over () as total

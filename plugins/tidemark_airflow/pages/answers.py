@@ -6,13 +6,15 @@ import hashlib
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
+from fastapi import Query
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.stages.paging import MOST_PAGES
 from tidemark_airflow.addresses import base, check_page
 
 HERE = Path(__file__).parents[1]
@@ -31,6 +33,9 @@ PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; frame-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'self'"
 )
+
+# Which page of a long list.
+PageNumber = Annotated[int, Query(alias="page", ge=1, le=MOST_PAGES)]
 
 # Figures of an evaluation as people call them.
 NAMES = {
@@ -100,7 +105,7 @@ def measure(value: float | None) -> str:
     """A figure of an evaluation: a count as it is, anything else with its leading digits."""
     if value is None:
         return "–"
-    if float(value).is_integer() and abs(value) >= 2:
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 2):
         return f"{value:,.0f}"
     return f"{value:.4f}" if abs(value) < 2 else f"{value:.4g}"
 

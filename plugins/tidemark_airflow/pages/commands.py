@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 from airflow.models.asset import AssetModel
+from airflow.sdk import Asset
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
@@ -66,17 +67,15 @@ def run_command(*arguments: str) -> dict[str, Any]:
     raise CommandFailed(str(result.get("error") or ended(status, last)))
 
 
-def hand_over_champion(stream: str, version: int) -> bool:
-    """Let the DAGs that follow a new champion start; False where Airflow does not know that asset."""
+def hand_over(what: Asset, extra: dict[str, Any]) -> bool:
+    """Let the DAGs that follow an asset start; False where Airflow does not know it."""
     from airflow.assets.manager import asset_manager
 
-    from tidemark_airflow.assets import champion
-
     with create_session() as session:
-        asset = session.scalar(select(AssetModel).where(AssetModel.uri == champion(stream).uri))
+        asset = session.scalar(select(AssetModel).where(AssetModel.uri == what.uri))
         if asset is None:
             return False
         event = asset_manager.register_asset_change(
-            asset=asset, extra={"version": version}, source_is_api=True, api_user_teams=set(), session=session
+            asset=asset, extra=extra, source_is_api=True, api_user_teams=set(), session=session
         )
         return event is not None

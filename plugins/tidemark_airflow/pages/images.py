@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Annotated
 
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
@@ -13,12 +14,12 @@ from pipeline.stages.viewing_images import Pictures, Queues, look_up, quarantine
 from pipeline.stream import Stream, load_stream
 from tidemark_airflow import PROJECT
 from tidemark_airflow.connections import settings
-from tidemark_airflow.pages.access import Reader, may_edit, require_editing, require_reading
-from tidemark_airflow.pages.answers import page
+from tidemark_airflow.pages.access import Reader, form_token, may_edit, require_editing, require_reading
+from tidemark_airflow.pages.answers import PageNumber, page
+from tidemark_airflow.pages.labels import MOST_KEY, form_action
 
 router = APIRouter()
 
-MOST_KEY = 1024  # bytes of a key in S3
 FILE_IMAGES = 500  # of the queue's file
 
 # Shown where there is no picture: no code of a stranger's, and nothing that a browser could take for one.
@@ -31,6 +32,7 @@ NO_PICTURE = {"Content-Type": "image/svg+xml", "Content-Security-Policy": "defau
 pictures, queues = Pictures(), Queues()
 
 Key = Annotated[str, Query(max_length=MOST_KEY)]
+Labelled = Annotated[int | None, Query(ge=0, le=2**31 - 1)]
 
 
 @router.get("/streams/{stream}/images", response_class=HTMLResponse)
@@ -39,7 +41,7 @@ def quarantine(
     request: Request,
     user: Reader,
     reason: Annotated[str, Query(max_length=100)] = "",
-    page_number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
+    page_number: PageNumber = 1,
 ) -> HTMLResponse:
     """What was not let in, why, and what it looks like."""
     require_reading(stream, request, user)
@@ -48,11 +50,15 @@ def quarantine(
 
 
 @router.get("/streams/{stream}/queue", response_class=HTMLResponse)
-def queue(stream: str, request: Request, user: Reader) -> HTMLResponse:
-    """The images whose labels are worth most."""
+def queue(stream: str, request: Request, user: Reader, labelled: Labelled = None) -> HTMLResponse:
+    """The images whose labels are worth most; ``labelled`` says how many have just got one."""
     require_reading(stream, request, user)
     found = queues.of(settings(), stream)
-    return page("queue.html", stream=stream, queue=found, editor=may_edit(stream, request, user), most=FILE_IMAGES)
+    classes = _stream(stream).classes or found.classes
+    token = _token(stream, request, user)
+    return page(
+        "queue.html", stream=stream, queue=found, classes=classes, token=token, most=FILE_IMAGES, labelled=labelled
+    )
 
 
 @router.get("/streams/{stream}/queue.csv")
@@ -68,12 +74,23 @@ def queue_file(stream: str, request: Request, user: Reader) -> Response:
 
 
 @router.get("/streams/{stream}/key", response_class=HTMLResponse)
-def known_key(stream: str, request: Request, user: Reader, key: Key = "") -> HTMLResponse:
+def known_key(stream: str, request: Request, user: Reader, key: Key = "", labelled: Labelled = None) -> HTMLResponse:
     """All that is known of one key: what it leads to, its predictions by version, its labels and checks."""
     require_reading(stream, request, user)
-    usable = key and "\0" not in key
-    story = look_up(settings(), _stream(stream), key) if usable else None
-    return page("key.html", 200 if story or not key else 404, stream=stream, key=key, story=story)
+    here, usable = _stream(stream), key and "\0" not in key
+    story = look_up(settings(), here, key) if usable else None
+    # Without classes in the stream's file: what the versions hold possible.
+    told = {name for item in (story.predictions if story else ()) for name, _ in item["top_k"]}
+    return page(
+        "key.html",
+        200 if story or not key else 404,
+        stream=stream,
+        key=key,
+        story=story,
+        classes=here.classes or sorted(told),
+        token=_token(stream, request, user) if story else None,
+        labelled=labelled,
+    )
 
 
 @router.get("/streams/{stream}/pictures/{image}")
@@ -88,6 +105,11 @@ def quarantined_picture(stream: str, request: Request, user: Reader, key: Key = 
     """A small picture of what was not let in."""
     require_reading(stream, request, user)
     return _sent(None if "\0" in key else pictures.of_quarantined(settings(), _stream(stream), key))
+
+
+def _token(stream: str, request: Request, user: BaseUser) -> str | None:
+    """For a form with labels, where the user may give any."""
+    return form_token(user, form_action(stream)) if may_edit(stream, request, user) else None
 
 
 def _sent(content: bytes | None) -> Response:

@@ -10,10 +10,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from pipeline.stages.viewing_models import VersionStory, model_versions, version_story
 from tidemark_airflow.addresses import base
+from tidemark_airflow.assets import champion
 from tidemark_airflow.connections import settings
 from tidemark_airflow.pages.access import Reader, form_token, may_edit, require_editing, require_form, require_reading
-from tidemark_airflow.pages.answers import page
-from tidemark_airflow.pages.commands import hand_over_champion, run_command
+from tidemark_airflow.pages.answers import PageNumber, page
+from tidemark_airflow.pages.commands import hand_over, run_command
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def versions(
     stream: str,
     request: Request,
     user: Reader,
-    page_number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
+    page_number: PageNumber = 1,
     back: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
     scoring: Annotated[bool, Query()] = False,
 ) -> HTMLResponse:
@@ -72,7 +73,7 @@ def roll_back(
     who = user.get_name()
     log.info("%s rolls %s back to version %d", who, stream, version)
     run_command("rollback", stream, f"--to={version}", f"--by={who}"[:200])
-    followed = hand_over_champion(stream, version)
+    followed = hand_over(champion(stream), {"version": version})
     return RedirectResponse(f"{base()}/streams/{stream}/models?back={version}&scoring={str(followed).lower()}", 303)
 
 

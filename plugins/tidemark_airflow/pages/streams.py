@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from pipeline.stages.viewing import check_history, standings
 from tidemark_airflow.connections import settings
 from tidemark_airflow.pages.access import Reader, readable_streams, require_reading
-from tidemark_airflow.pages.answers import page
+from tidemark_airflow.pages.answers import PageNumber, page
 from tidemark_airflow.pages.chart import draw, sparks
 from tidemark_airflow.pages.schedules import next_runs
 
@@ -20,7 +20,6 @@ router = APIRouter()
 
 VERDICTS = ("clean", "watch", "alarm", "pending")
 URGENT = ("alarm", "waiting", "watched", "answered", "pending", "new", "fits")  # what is shown first
-MOST_PAGES = 100_000
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -40,7 +39,7 @@ def history(
     verdict: Annotated[str, Query(max_length=20)] = "",
     since: Annotated[str, Query(max_length=20)] = "",
     until: Annotated[str, Query(max_length=20)] = "",
-    page_number: Annotated[int, Query(alias="page", ge=1, le=MOST_PAGES)] = 1,
+    page_number: PageNumber = 1,
 ) -> HTMLResponse:
     """A stream's checks, as a drawing and as a table."""
     require_reading(stream, request, user)
@@ -63,7 +62,7 @@ def history(
         stream=stream,
         standing=standing,
         history=found,
-        chart=draw(found.checks[::-1], found.changes),
+        chart=draw(found.checks.rows[::-1], found.changes),
         verdicts=VERDICTS,
         chosen=chosen,
         query=urlencode(chosen),

@@ -97,6 +97,7 @@ def test_what_cannot_be_done_without_stops_the_start() -> None:
         ("TIDEMARK_DB_PASSWORD", {"init", "airflow", "worker", "trainer", "trainer-gpu", "cli"}),
         ("TIDEMARK_S3_SECRET_KEY", {"init", "airflow", "worker", "trainer", "trainer-gpu"}),
         ("REDIS_PASSWORD", {"redis", "scheduler", "worker", "trainer", "trainer-gpu"}),
+        ("TIDEMARK_METRICS_TOKEN", {"airflow"}),
         ("AIRFLOW_JWT_SECRET", {"init", "airflow", "scheduler", "dag-processor", "triggerer"}),
     ],
 )
@@ -129,6 +130,12 @@ def test_what_must_last_is_in_named_volumes() -> None:
     }
     assert used == FILE["volumes"].keys()
     assert all(mount.endswith(":ro") for s in SERVICES.values() for mount in s.get("volumes", []) if mount[0] == ".")
+
+
+def test_the_pages_find_streams_and_a_place_to_work() -> None:
+    """Without them they know no stream, and cannot try the model that a roll back fetches."""
+    mounts = set(SERVICES["airflow"]["volumes"])
+    assert {"./streams:/opt/tidemark/streams:ro", "work:/var/lib/tidemark"} <= mounts
 
 
 def test_users_are_real_ones() -> None:
