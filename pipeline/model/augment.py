@@ -34,7 +34,9 @@ def augment(pixels: torch.Tensor, policy: TrainPolicy, generator: torch.Generato
     matrices[:, 1, 1] = angles.cos()
     matrices[:, :, 2] = shifts
     grid = F.affine_grid(matrices.to(images.device), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
+    changed = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    # Channels last in memory too, whatever the recipe: as the network then goes on, and faster on processors.
+    return changed.permute(0, 2, 3, 1).contiguous()
 
 
 def seeded(*keys: int) -> torch.Generator:

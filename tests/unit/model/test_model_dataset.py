@@ -86,6 +86,12 @@ def test_nothing_to_do_changes_nothing() -> None:
     assert torch.equal(augment(pixels, policy, seeded(0)), pixels.float())
 
 
+@pytest.mark.parametrize("policy", [TrainPolicy(), TrainPolicy(rotation=0, shift=0, flip=True)])
+def test_images_lie_in_memory_as_they_came(policy: TrainPolicy) -> None:
+    pixels = torch.randint(0, 256, (3, 8, 8, 3), dtype=torch.uint8)
+    assert augment(pixels, policy, seeded(0)).is_contiguous()
+
+
 def test_rotation_keeps_the_distance_and_stays_below_the_largest_angle() -> None:
     policy = TrainPolicy(rotation=20, shift=0)
     angles = []
