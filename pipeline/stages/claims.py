@@ -15,7 +15,7 @@ from datetime import datetime
 from pipeline.records import Image
 from pipeline.storage.catalog import Catalog
 
-CELL = 512  # ids: some seconds of work, and few enough locks
+CELL = 128  # ids: a few seconds of work, so that workers end together, and few enough locks
 
 
 @dataclass(slots=True)

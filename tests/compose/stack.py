@@ -6,7 +6,8 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.local.airflow_api import AirflowClient, Run
 ROOT = Path(__file__).parents[2]
 STREAM = "digits"
 NIGHT_SECONDS = 1500.0
+SMALL = "tidemark-small"  # the volume of a small disk, and the container that holds it
 
 # New images for the stream: its own scans, each moved by some pixels, so that they differ from all before.
 PUSH = """
@@ -67,14 +69,49 @@ class Stack:
 
     def kill(self, container: str) -> None:
         """Kill a container at once, and leave it dead."""
-        subprocess.run(
-            ["docker", "kill", container], check=True, capture_output=True
-        )  # Docker restarts what dies itself
+        self.docker("kill", container)  # Docker restarts what dies itself
+
+    @contextmanager
+    def on_a_small_disk(self, *, room: int) -> Iterator[Callable[[], str]]:
+        """Put the store on a disk with so many MB left, in memory; calling what is given makes room."""
+        minio = self.containers("minio")[0]
+        image, volume = self.docker(
+            "inspect",
+            "-f",
+            '{{.Config.Image}} {{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}',
+            minio,
+        ).split()
+        self.compose("stop", "minio")
+        mounted = ("--user", "0", "--entrypoint", "sh", "-v", f"{volume}:/from")
+        used = int(self.docker("run", "--rm", *mounted, image, "-c", "du -sm /from").split()[0])
+        size = f"o=size={used + room + 500}m"
+        self.docker("volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", size, SMALL)
+        try:
+            # What is in memory is there for as long as a container holds it.
+            hold = (
+                "cp -a /from/. /small && head -c 500M /dev/zero >/small/.filler && touch /tmp/ready && sleep infinity"
+            )
+            self.docker("run", "-d", "--name", SMALL, *mounted, "-v", f"{SMALL}:/small", image, "-c", hold)
+            until(lambda: "ready" in self.docker("exec", SMALL, "ls", "/tmp"), 120, "the small disk is not ready")
+            self.compose("-f", "tests/compose/small.yaml", "up", "-d", "--no-deps", "minio")
+            yield lambda: self.docker("exec", SMALL, "rm", "/small/.filler")
+            self.compose("stop", "minio")
+            self.docker("exec", SMALL, "sh", "-c", "cp -a /small/. /from")
+        finally:
+            self.compose("up", "-d", "--no-deps", "minio")
+            self.docker("rm", "-f", SMALL)
+            self.docker("volume", "rm", "-f", SMALL)
 
     def processes(self, container: str) -> str:
         """What runs in a container."""
-        command = ["docker", "top", container, "-o", "pid,args"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return self.docker("top", container, "-o", "pid,args")
+
+    def docker(self, *arguments: str) -> str:
+        """Run `docker …` and give back what it prints."""
+        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise AssertionError(f"docker {shlex.join(arguments)}: {done.stderr[-1000:]}")
+        return done.stdout
 
     def cli(self, *arguments: str) -> str:
         """Run a command of Tidemark as the operator."""

@@ -79,3 +79,19 @@ def test_what_was_due_while_the_scheduler_was_away_is_done_after_it(stack: Stack
     assert stack.await_end(run).state == "success"
     stack.await_quiet()
     complete(stack, before, 150)
+
+
+def test_a_full_store_is_named_and_costs_nothing(stack: Stack) -> None:
+    champion, images = stack.champion, stack.images
+    with stack.on_a_small_disk(room=8) as make_room:
+        said = stack.compose("run", "--rm", "-T", "cli", "retrain", STREAM, "--force", check=False)
+        print(said[-3000:])
+        last = said.strip().splitlines()[-1]
+        assert "store" in last
+        assert "Traceback" not in said
+        assert (stack.champion, stack.predictions()) == (champion, images)
+        make_room()
+        stack.cli("retrain", STREAM, "--force")
+        assert stack.champion >= champion
+    stack.cli("status", STREAM)
+    complete(stack, images, 0)
