@@ -150,6 +150,9 @@ class GatePolicy(Part):
     max_slice_regression: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Largest loss of accuracy on a class, folder or batch of the holdout."
     )
+    slice_significance: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.01, description="Level at which such a loss counts (exact sign test); 1 counts every loss."
+    )
     min_support: Count = Field(30, description="A class, folder or batch of fewer holdout images is not judged alone.")
     approval: Literal["automatic", "manual"] = Field(
         "automatic", description="`manual`: who has passed the gate waits for a person's approval."

@@ -77,9 +77,10 @@ def judge(
 
     The challenger must win on the new holdout by ``min_gain`` at least and significantly, and may not lose more than
     ``max_regression`` on the older one, nor more than ``max_slice_regression`` on any part of the whole holdout that
-    has ``min_support`` images. Where no new holdout exists (a retraining by hand), the older one decides by the same
-    rule. A tie keeps the champion. However good its answers are, a challenger that is too slow, too large, or whose
-    ONNX file does not compute what was trained, stays out.
+    has ``min_support`` images, unless chance brings that loss more often than ``slice_significance``. Where no new
+    holdout exists (a retraining by hand), the older one decides by the same rule. A tie keeps the champion. However
+    good its answers are, a challenger that is too slow, too large, or whose ONNX file does not compute what was
+    trained, stays out.
 
     Raises:
         ValueError: The evaluations are not of the same images.
@@ -125,7 +126,7 @@ def judge(
         (objections if over else support).append(sentence)
     looked_at = tuple(sorted((s for s in slices if s.images >= policy.min_support), key=lambda s: -s.loss))
     if looked_at:
-        ruined = [item for item in looked_at if item.loss > policy.max_slice_regression + TOLERANCE]
+        ruined = [item for item in looked_at if _is_ruined(policy, item)]
         (objections if ruined else support).append(_slices(policy, looked_at, ruined))
     too_much, bearable = _costs(policy, challenger.footprint, champion.footprint)
     objections += too_much
@@ -213,11 +214,19 @@ def _regression(policy: GatePolicy, ours: Evaluation | None, theirs: Evaluation 
     return regression, f"nothing forgotten: {figures}, a loss of {policy.max_regression:.3f} is allowed"
 
 
+def _is_ruined(policy: GatePolicy, item: Slice) -> bool:
+    """Many small parts, each judged by its figure alone, would stop every other good challenger by chance."""
+    return item.loss > policy.max_slice_regression + TOLERANCE and item.p_value <= policy.slice_significance
+
+
 def _slices(policy: GatePolicy, looked_at: Sequence[Slice], ruined: Sequence[Slice]) -> str:
     allowed = f"{policy.max_slice_regression:.3f} allowed"
     if not ruined:
-        worst = _lost(looked_at[0])
-        return f"none of {len(looked_at)} classes, folders and batches ruined: the worst is {worst}, {allowed}"
+        worst = f"none of {len(looked_at)} classes, folders and batches ruined: the worst is {_lost(looked_at[0])}"
+        if looked_at[0].loss > policy.max_slice_regression + TOLERANCE:
+            chance = f"that may be luck (p = {looked_at[0].p_value:.2g}; level {policy.slice_significance:g})"
+            return f"{worst}, {allowed}, but {chance}"
+        return f"{worst}, {allowed}"
     more = f" and {len(ruined) - 3} more" if len(ruined) > 3 else ""
     return f"ruinous for a part: {'; '.join(_lost(item) for item in ruined[:3])}{more}; {allowed}"
 

@@ -19,21 +19,38 @@ class Slice:
         images: How many there are.
         ours: How many of them the challenger answered right.
         theirs: How many of them the champion answered right.
+        worse: How many of them the champion alone answered right.
     """
 
     name: str
     images: int
     ours: int
     theirs: int
+    worse: int
 
     @property
     def loss(self) -> float:
         """Accuracy lost by the challenger; negative where it won."""
         return (self.theirs - self.ours) / self.images
 
+    @property
+    def p_value(self) -> float:
+        """How often chance lets so many answers get worse, of those in which the models differ: exact sign test."""
+        from scipy.stats import binomtest
+
+        better = self.ours - self.theirs + self.worse
+        differ = better + self.worse
+        return 1.0 if differ == 0 else float(binomtest(self.worse, differ, 0.5, alternative="greater").pvalue)
+
     def to_dict(self) -> dict[str, Any]:
         """The slice as JSON values."""
-        return {"name": self.name, "images": self.images, "challenger": self.ours, "champion": self.theirs}
+        return {
+            "name": self.name,
+            "images": self.images,
+            "challenger": self.ours,
+            "champion": self.theirs,
+            "p_value": self.p_value,
+        }
 
 
 def cut(
@@ -60,17 +77,16 @@ def cut(
         where = np.array([len(names) if value is None else position[value] for value in values], dtype=np.int64)
         sums = np.zeros(len(names) + 1, dtype=np.uint64)
         np.add.at(sums, where, marks)
-        images, right, before = (
-            np.bincount(where[rows], minlength=len(names) + 1) for rows in (slice(None), ours, theirs)
+        images, right, before, worse = (
+            np.bincount(where[rows], minlength=len(names) + 1) for rows in (slice(None), ours, theirs, theirs & ~ours)
         )
         for index, name in enumerate(names):
             if images[index] == count or int(sums[index]) in seen:
                 continue
             seen.add(int(sums[index]))
             title = _title(kind, name)
-            slices.append(
-                Slice(name=title, images=int(images[index]), ours=int(right[index]), theirs=int(before[index]))
-            )
+            counts = {"ours": int(right[index]), "theirs": int(before[index]), "worse": int(worse[index])}
+            slices.append(Slice(name=title, images=int(images[index]), **counts))
     return tuple(slices)
 
 

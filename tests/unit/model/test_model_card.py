@@ -33,7 +33,7 @@ def card() -> Card:
         "challenger": Evaluations(new=evaluation(90), old=evaluation(95), footprint=COST),
         "champion": Evaluations(new=evaluation(50), old=evaluation(96), footprint=COST),
     }
-    slices = (Slice(name="class 'rose'", images=50, ours=40, theirs=44),)
+    slices = (Slice(name="class 'rose'", images=50, ours=40, theirs=44, worse=6),)
     gate = judge(GatePolicy(), challenger=evaluations["challenger"], champion=evaluations["champion"], slices=slices)
     before = Snapshot.of([image(1, "rose"), image(2, "tulip", "holdout"), image(3, "rose")])
     now = Snapshot.of(
