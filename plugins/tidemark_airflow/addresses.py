@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from urllib.parse import quote, urlsplit
 
 from airflow.sdk.configuration import conf
@@ -9,6 +10,7 @@ from airflow.sdk.configuration import conf
 PREFIX = "/tidemark"  # under Airflow's own base path
 
 
+@cache  # a page asks a hundred times, and configuration takes longer than all else about it
 def base() -> str:
     """Path of Tidemark's pages, without a slash at its end."""
     return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/") + PREFIX

@@ -67,7 +67,7 @@ def session(address: str, home: Path) -> requests.Session:
     login = {"username": airflow_standalone.USER, "password": airflow_standalone.read_password(home)}
     answer = found.post(f"{address}/auth/token", json=login, timeout=60)
     answer.raise_for_status()
-    found.headers |= {"Authorization": f"Bearer {answer.json()['access_token']}", "Accept": "text/html"}
+    found.headers.update({"Authorization": f"Bearer {answer.json()['access_token']}", "Accept": "text/html"})
     deadline = time.monotonic() + 180
     while not found.get(f"{address}/api/v2/dags/{STREAM}_detect_drift", timeout=60).ok:
         if time.monotonic() > deadline:
@@ -96,6 +96,15 @@ def pages(settings: Settings) -> dict[str, str]:
         SORTED_ANEW: f"{stream}/queue",
         "key": f"{stream}/key?key={quote(image.key)}",
     }
+
+
+def vacuum(settings: Settings) -> None:
+    """What PostgreSQL does by itself within a minute or two of so many new rows."""
+    connection = psycopg2.connect(settings.require_database())
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("vacuum analyze")
+    connection.close()
 
 
 def give_label(settings: Settings) -> None:
@@ -135,6 +144,7 @@ def run(servers: Servers, options: argparse.Namespace) -> None:
         try:
             stack.launch([service], servers.home, lambda line: None, [])
             make_history(settings, STREAM, checks=options.checks, images=options.images)
+            vacuum(settings)
             stack.await_all([service], servers.home)
             asking = session(service.address, servers.home)
             print(f"{options.checks:,} checks, {options.images:,} images, {options.rounds} requests a page\n")
