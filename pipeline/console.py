@@ -11,6 +11,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.naming import printable
 
@@ -54,7 +55,7 @@ def show_models(result: dict[str, Any]) -> None:
     for model in result["models"]:
         table.add_row(
             str(model["version"]),
-            ", ".join(model["aliases"]),
+            ", ".join(model["aliases"]) or (f"pruned {model['pruned']}" if model["pruned"] else ""),
             _minute(model["created"]),
             _text(model["reason"]),
             _text(model["snapshot"][:12] or "–"),
@@ -118,6 +119,35 @@ def show_stack(result: dict[str, Any]) -> None:
     if login:
         line = f"Airflow  {login['url']}  user {login['user']}  password {login['password']}"
         console.print(line, markup=False, soft_wrap=True)
+
+
+def show_findings(result: dict[str, Any]) -> None:
+    """What `tidemark doctor` found, one line each."""
+    styles = {"ok": "green", "warning": "yellow", "problem": "red"}
+    console = _stdout()
+    for finding in result["findings"]:
+        line = Text.assemble((f"{finding['state']:<8}", styles[finding["state"]]), f" {finding['area']:<9} ")
+        console.print(line + Text(printable(finding["says"])), soft_wrap=True)
+    counts = [(result["problems"], "problem"), (result["warnings"], "warning")]
+    said = " and ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts if count)
+    console.print(said or "all is well", markup=False)
+
+
+def show_pruned(result: dict[str, Any]) -> None:
+    """What goes, by kind; and how to have it go."""
+    console = _stdout()
+    table = Table(box=SIMPLE)
+    for name in ("what", "things", "files", "rows", "size", "such as"):
+        table.add_column(name, overflow="fold")
+    for kind in result["kinds"]:
+        size = f"{kind['bytes'] / 1e6:,.1f} MB" if kind["files"] else "–"
+        counts = (f"{kind[name]:,}" if kind[name] else "–" for name in ("things", "files", "rows"))
+        table.add_row(kind["what"], *counts, size, _text(", ".join(map(printable, kind["examples"])) or "–"))
+    console.print(table)
+    kept = ", ".join(str(number) for number in result["versions_kept"]) or "none yet"
+    console.print(f"older than {result['keep_days']} days; model versions in use: {kept}", markup=False)
+    if not result["deleted"]:
+        console.print("nothing was deleted: --yes does it", markup=False)
 
 
 def show_ended(result: dict[str, Any]) -> None:

@@ -197,6 +197,15 @@ class ScorePolicy(Part):
         return valid_cron(value)
 
 
+class RetentionPolicy(Part):
+    """What `tidemark prune` leaves."""
+
+    keep_days: Annotated[int, Field(ge=1, le=36_500)] = Field(
+        90, description="What was made, or last in use, so many days ago or less stays."
+    )
+    predictions: bool = Field(False, description="Whether rows of versions out of use go too.")
+
+
 class NotifyPolicy(Part):
     """Who is told what; nobody, unless a channel is named."""
 

@@ -21,6 +21,7 @@ from pipeline.policies import (
     NotifyPolicy,
     Part,
     ReferencePolicy,
+    RetentionPolicy,
     ScorePolicy,
     valid_cron,
 )
@@ -59,6 +60,7 @@ class Stream(Part):
     gate: GatePolicy = GatePolicy()
     score: ScorePolicy = ScorePolicy()
     notify: NotifyPolicy = NotifyPolicy()
+    retention: RetentionPolicy = RetentionPolicy()
 
     @field_validator("schedule")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from pipeline.cli import intake, labels, messages, nightly, predictions, stack, streams
+from pipeline.cli import intake, labels, messages, nightly, operations, predictions, stack, streams
 from pipeline.cli.nightly import parse_overrides
 
 __all__ = ["app", "main", "parse_overrides"]
@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for group in (nightly, predictions, intake, labels, messages, streams, stack):
+for group in (nightly, predictions, intake, labels, messages, streams, operations, stack):
     app.add_typer(group.app)
 
 

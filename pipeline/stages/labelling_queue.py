@@ -21,6 +21,8 @@ from pipeline.storage.objects import LONGEST_LINK
 
 log = logging.getLogger(__name__)
 
+QUEUE_FILES = ("queue.csv", "label-studio.json", "label-studio.xml")
+
 
 def export_queue(place: Workplace, count: int, folder: Path) -> dict[str, Any]:
     """Write the images that are most worth a label as ``queue.csv`` and ``label-studio.json``.
@@ -49,18 +51,18 @@ def export_queue(place: Workplace, count: int, folder: Path) -> dict[str, Any]:
     if not images:
         log.info("every image of stream %s has a label", name)
         return result
-    queue = folder / "queue.csv"
-    _refuse_to_overwrite(place, queue)
+    queue = folder / QUEUE_FILES[0]
+    refuse_to_overwrite(place, queue)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         linked = list(_linked(place, images))
         model = f"{name} version {version}"
-        written = [queue, folder / "label-studio.json"]
+        written = [queue, folder / QUEUE_FILES[1]]
         _write(queue, lambda file: write_queue(file, linked), encoding="utf-8-sig")
         _write(written[1], lambda file: write_tasks(file, linked, model))
         classes = place.stream.classes or place.catalog.known_classes(name, version)
         if classes:
-            written.append(folder / "label-studio.xml")
+            written.append(folder / QUEUE_FILES[2])
             _write(written[2], lambda file: file.write(configuration(classes)))
         else:
             log.warning("no label-studio.xml: stream %s has no class yet, name them in its file's `classes`", name)
@@ -93,8 +95,12 @@ def _linked(place: Workplace, images: list[QueuedImage]) -> Iterator[tuple[Queue
             advance(1)
 
 
-def _refuse_to_overwrite(place: Workplace, queue: Path) -> None:
-    """A queue that somebody has filled in is work: it stays until it is imported."""
+def refuse_to_overwrite(place: Workplace, queue: Path) -> None:
+    """A queue that somebody has filled in is work: it stays until it is imported.
+
+    Raises:
+        ConfigurationError: It holds labels that are not imported yet.
+    """
     if not queue.is_file():
         return
     name = place.stream.name

@@ -51,6 +51,7 @@ def models(place: Workplace) -> list[dict[str, Any]]:
             {
                 "version": version.version,
                 "aliases": list(version.aliases),
+                "pruned": place.registry.pruned_on(version),
                 "created": version.created_at.isoformat(timespec="seconds"),
                 "reason": version.tags.get("reason", ""),
                 "check": version.tags.get("check") or None,
@@ -96,13 +97,19 @@ def fetch_report(place: Workplace, check_id: str | None, folder: Path) -> dict[s
     """Write a check's report and what it links to on the local disk and say where; without an id, the newest one's.
 
     Raises:
-        ConfigurationError: The stream has no such check.
+        ConfigurationError: The stream has no such check, or its report was pruned.
     """
     check = _find(place, check_id)
     name = place.stream.name
+    if gone := place.catalog.pruned(name, "report", check.id):
+        raise ConfigurationError(
+            f"the report of check {check.id} was pruned on {gone[check.id]:%Y-%m-%d}; its decision was "
+            f"{check.decision}: {' '.join(check.reasons)}"
+        )
+    page = place.store.get_artifact(keys.report(name, check.id))
     target = folder / name / check.id / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(place.store.get_artifact(keys.report(name, check.id)))
+    target.write_bytes(page)
     for key in (keys.report(name, check.id, "json"), keys.properties(name, check.id)):
         with suppress(ObjectMissing):  # a check without a test has no page on image properties
             (target.parent / key.rpartition("/")[2]).write_bytes(place.store.get_artifact(key))

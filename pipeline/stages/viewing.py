@@ -82,6 +82,7 @@ class CheckStory:
         followed: Retrainings it asked for, oldest first.
         earlier: Id of the check before it.
         later: Id of the check after it.
+        pruned: When retention took its report away; None while it is there.
     """
 
     check: Check
@@ -89,6 +90,7 @@ class CheckStory:
     followed: list[dict[str, Any]]
     earlier: str | None
     later: str | None
+    pruned: datetime | None = None
 
 
 def standings(settings: Settings, streams: Sequence[str]) -> list[Standing]:
@@ -203,7 +205,18 @@ def check_story(settings: Settings, stream: str, check: str) -> CheckStory | Non
             followed=catalog.what_followed(stream, check),
             earlier=earlier,
             later=later,
+            pruned=catalog.pruned(stream, "report", check).get(check),
         )
+
+
+def report_pruned(settings: Settings, stream: str, check: str) -> datetime | None:
+    """When retention took a check's report away; None where it did not.
+
+    Raises:
+        ServiceError: The database does not serve.
+    """
+    with connect(settings) as catalog:
+        return catalog.pruned(stream, "report", check).get(check)
 
 
 def left_by_run(settings: Settings, stream: str, dag_id: str, run_id: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -37,11 +38,13 @@ class Versions:
         champion: The version in charge, as the catalogue last heard it.
         versions: The page, newest first: version, reason, check_id, status, reasons, new, old, footprint, …
         charges: When each version was in charge: since, until.
+        pruned: Versions whose files retention has taken away → when.
     """
 
     champion: int | None
     versions: Page
     charges: dict[int, list[dict[str, str | None]]]
+    pruned: dict[int, datetime]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,7 @@ class VersionStory:
         more_classes: How many there are besides.
         confusions: By set.
         slices: Parts of the holdout that lost most.
+        pruned: When retention took its files away; None while they are there.
     """
 
     row: dict[str, Any]
@@ -86,6 +90,7 @@ class VersionStory:
     more_classes: int
     confusions: dict[str, Confusion]
     slices: list[dict[str, Any]]
+    pruned: datetime | None
 
 
 def model_versions(settings: Settings, stream: str, page: int = 1) -> Versions:
@@ -99,6 +104,7 @@ def model_versions(settings: Settings, stream: str, page: int = 1) -> Versions:
             champion=catalog.noted_champion(stream),
             versions=read_page(partial(catalog.versions, stream), page, PAGE),
             charges=charges(catalog.promotions(stream)),
+            pruned={int(number): when for number, when in catalog.pruned(stream, "model").items()},
         )
 
 
@@ -113,6 +119,7 @@ def version_story(settings: Settings, stream: str, version: int) -> VersionStory
         if row is None:
             return None
         champion, spans = catalog.noted_champion(stream), charges(catalog.promotions(stream)).get(version, [])
+        pruned = catalog.pruned(stream, "model", str(version)).get(str(version))
     evaluation = row["evaluation"] or {}
     ours, theirs = evaluation.get("challenger") or {}, evaluation.get("champion") or {}
     shown = {part: ours[part] for part in SETS if ours.get(part)}
@@ -129,6 +136,7 @@ def version_story(settings: Settings, stream: str, version: int) -> VersionStory
         more_classes=max(0, len(classes) - MOST_CLASSES),
         confusions={part: found for part, item in shown.items() if (found := _confusion(item)) is not None},
         slices=((row["gate"] or {}).get("slices") or [])[:MOST_SLICES],
+        pruned=pruned,
     )
 
 

@@ -70,6 +70,29 @@ def queue(stream: str, check: str, day: str, name: str) -> str:
     return f"{queues(stream, check)}{day}/{name}"
 
 
+def embeddings_of(stream: str) -> str:
+    """Prefix of the embeddings of all of a stream's versions."""
+    return f"embeddings/{stream}/"
+
+
+def queues_of(stream: str) -> str:
+    """Prefix of the labelling queues of all of a stream's alarms."""
+    return f"queues/{stream}/"
+
+
+def checks_of(stream: str) -> str:
+    """Prefix of the files of all of a stream's checks."""
+    return f"checks/{stream}/"
+
+
+PROBES = "doctor/"  # what `tidemark doctor` writes to see whether it can, gone at once
+
+
+def probe(name: str) -> str:
+    """A small object that is written, read and deleted."""
+    return f"{PROBES}{name}"
+
+
 def stream_prefixes(stream: str) -> tuple[str, ...]:
     """Everything that belongs to one stream."""
     return tuple(

@@ -97,6 +97,13 @@ class ObjectStore:
         """Every object below a prefix of the image bucket, page by page; folder markers are left out."""
         return self._list(self.image_bucket, prefix)
 
+    def first_image(self, prefix: str) -> StoreObject | None:
+        """One of the first objects below a prefix of the image bucket, or None; costs one request."""
+        with self._translated(self.image_bucket, prefix):
+            # Some more than one, since folder markers are no objects here.
+            page = fetch_page(self._reader, self.image_bucket, prefix, None, most_keys=20)
+        return next(iter(page.objects), None)
+
     def fetch_image(self, key: str, max_bytes: int) -> Fetched:
         """An image's bytes and what the store says of them; no more than a limit is ever read.
 
@@ -212,6 +219,15 @@ class ObjectStore:
         """Keys of the artefacts below a prefix."""
         return [item.key for item in self._list(self.artifact_bucket, prefix)]
 
+    def artifacts(self, prefix: str) -> Iterator[StoreObject]:
+        """The artefacts below a prefix with their size and age, page by page."""
+        return self._list(self.artifact_bucket, prefix)
+
+    def delete_artifact(self, key: str) -> None:
+        """Delete one artefact; nothing happens where it is gone."""
+        with self._translated(self.artifact_bucket, key):
+            self._client.delete_object(Bucket=self.artifact_bucket, Key=key)
+
     def delete_artifacts(self, prefix: str) -> int:
         """Delete the artefacts below a prefix; for forgetting a whole stream, and parts that were put together."""
         return self._delete(self.artifact_bucket, prefix)
@@ -228,6 +244,15 @@ class ObjectStore:
                     if error.response["Error"]["Code"] not in {"404", "NoSuchBucket"}:
                         raise
                     self._client.create_bucket(Bucket=bucket)
+
+    def clock(self) -> datetime | None:
+        """What time it is by the store, to the second; None where it does not say."""
+        with self._translated(self.artifact_bucket, ""):
+            answer = self._client.list_objects_v2(Bucket=self.artifact_bucket, MaxKeys=1)
+        try:
+            return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        except (KeyError, ValueError):
+            return None
 
     def _list(self, bucket: str, prefix: str) -> Iterator[StoreObject]:
         with self._translated(bucket, prefix):

@@ -258,6 +258,12 @@ def test_a_missing_report_is_404(get: Get, live_settings: Settings, checked: str
     answer = get("/checks/live/gone-1/report.html", "admin")
     assert answer.status_code == 404
     assert "no longer in the store" in answer.text
+    with connect(live_settings) as catalog:
+        catalog.note_pruned("live", "report", "gone-1")
+    assert "was pruned on" in get("/checks/live/gone-1/report.html", "admin").text
+    story = get("/checks/live/gone-1", "admin").text
+    assert "The report was pruned on" in story
+    assert "<iframe" not in story
 
 
 def test_the_pages_are_in_airflows_navigation(airflow: AirflowServer) -> None:

@@ -41,7 +41,8 @@ FORBIDDEN = {
         "pipeline.local",
         "pipeline.cli",
     ),
-    "pipeline/stages": ("pipeline.local", "pipeline.cli"),
+    "pipeline/stages": ("pipeline.local", "pipeline.doctor", "pipeline.cli"),
+    "pipeline/doctor": ("pipeline.cli", "tidemark_airflow", "airflow", "dags"),
     "plugins/tidemark_airflow": ("pipeline.local", "pipeline.cli", "dags"),
     "dags": ("pipeline.model", "pipeline.images", "pipeline.storage", "pipeline.stages", "drift"),
 }

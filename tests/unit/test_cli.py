@@ -75,7 +75,7 @@ def test_help_names_every_command_of_the_contract() -> None:
     done = tidemark("--help")
     for command in (
         "up", "down", "status", "demo", "push", "ingest", "check", "retrain", "score", "models", "rollback", "report",
-        "approve", "export", "predict",
+        "approve", "export", "predict", "doctor", "prune",
     ):  # fmt: skip
         assert f"\n  {command} " in done.stdout
 

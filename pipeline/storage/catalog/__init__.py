@@ -11,6 +11,7 @@ from pipeline.storage.catalog.intake import Intakes
 from pipeline.storage.catalog.labelling import Labelling
 from pipeline.storage.catalog.messages import Messages
 from pipeline.storage.catalog.pages import Pages
+from pipeline.storage.catalog.pruning import Pruning
 from pipeline.storage.catalog.reports import Reports
 from pipeline.storage.catalog.scoring import Scoring
 from pipeline.storage.catalog.training import Training
@@ -33,7 +34,7 @@ def connect(settings: Settings) -> Iterator[Catalog]:
         yield Catalog(opened, settings.run)
 
 
-class Catalog(Intakes, Labelling, Checks, Reports, Training, Scoring, Messages, Pages):
+class Catalog(Intakes, Labelling, Checks, Reports, Training, Scoring, Messages, Pages, Pruning):
     """Reads and writes the tables of the schema ``tidemark``. Every write can be repeated without harm."""
 
     def summary(self, stream: str) -> dict[str, int]:

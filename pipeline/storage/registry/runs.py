@@ -97,6 +97,20 @@ class Runs(Connection):
         with suppress(RegistryError):
             self.end_run(run_id, failed=failed)
 
+    def folder_files(self, run_id: str, folder: str) -> dict[str, int]:
+        """Files right below a folder of a run → their bytes; nothing is downloaded."""
+        with self._translated():
+            listed = self._client.list_artifacts(run_id, folder)
+        return {item.path: int(item.file_size or 0) for item in listed if not item.is_dir}
+
+    def delete_file(self, run_id: str, path: str) -> None:
+        """Delete a file of a run; nothing happens where it is gone."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with self._translated():
+            where = self._client.get_run(run_id).info.artifact_uri
+            get_artifact_repository(where, tracking_uri=self._client.tracking_uri).delete_artifacts(path)
+
     def run_file(self, run_id: str, name: str, folder: Path) -> Path | None:
         """A file of a run, downloaded into a folder; None where the run has none of this name."""
         with self._translated():

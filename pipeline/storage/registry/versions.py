@@ -22,6 +22,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 MODEL_FILE = "model/model.onnx"
 _SHA256 = "sha256"  # the tag that a version has as soon as its file is kept
+_PRUNED = "pruned"  # the tag of a version whose files retention has taken away: the day
 
 
 class Registry(Runs):
@@ -139,8 +140,14 @@ class Registry(Runs):
         """A version's ONNX file on the local disk, downloaded once and verified by its SHA-256.
 
         Raises:
+            ConfigurationError: Retention has taken the version's files away.
             RegistryError: The file is missing or is not the one that was registered.
         """
+        if day := self.pruned_on(version):
+            raise ConfigurationError(
+                f"version {version.version} of stream {version.stream} was pruned on {day}, its files are gone: "
+                f"name another (`tidemark models {version.stream}`)"
+            )
         wanted = version.tags.get(_SHA256, "")
         target = self._cache / version.stream / f"{version.version}-{wanted[:16]}.onnx"
         if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == wanted:
@@ -159,6 +166,19 @@ class Registry(Runs):
             shutil.move(path, target)
         prune(target.parent)
         return target
+
+    def model_bytes(self, version: ModelVersion) -> int | None:
+        """How large a version's ONNX file is where MLflow keeps it; None where it is gone. Nothing is downloaded."""
+        return self.folder_files(version.run_id, str(Path(MODEL_FILE).parent)).get(MODEL_FILE)
+
+    def pruned_on(self, version: ModelVersion) -> str | None:
+        """The day on which retention has taken a version's files away, such as ``2026-11-22``; else None."""
+        return version.tags.get(_PRUNED) or None
+
+    def note_pruned(self, version: ModelVersion) -> None:
+        """Say that a version's files go; it stays as a record. Call it with the stream's lock held, before they go."""
+        if self.pruned_on(version) is None:
+            self.tag_version(version.stream, version.version, {_PRUNED: datetime.now(UTC).date().isoformat()})
 
     def forget(self, stream: str) -> None:
         """Delete the stream's registered model; its runs are marked deleted and stay in MLflow."""

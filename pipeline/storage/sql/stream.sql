@@ -17,6 +17,7 @@ select
 delete from tidemark.prediction where stream = %(stream)s;
 delete from tidemark.prediction_failure where stream = %(stream)s;
 delete from tidemark.scored_shard where stream = %(stream)s;
+delete from tidemark.pruned where stream = %(stream)s;
 delete from tidemark.champion where stream = %(stream)s;
 delete from tidemark.message where stream = %(stream)s;
 delete from tidemark.promotion where stream = %(stream)s;

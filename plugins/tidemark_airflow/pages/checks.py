@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from pipeline.errors import ObjectMissing
 from pipeline.records import Check
-from pipeline.stages.viewing import check_story, find_check, left_by_run
+from pipeline.stages.viewing import check_story, find_check, left_by_run, report_pruned
 from pipeline.stream import NAME
 from tidemark_airflow.addresses import check_page
 from tidemark_airflow.connections import settings
@@ -94,4 +94,6 @@ def _artefact(check: Check, file: str) -> bytes:
     try:
         return ObjectStore.from_settings(settings()).get_artifact(f"{folder}/{file}")
     except ObjectMissing:
+        if gone := report_pruned(settings(), check.stream, check.id):
+            raise HTTPException(404, f"The report of check {check.id} was pruned on {gone:%Y-%m-%d}.") from None
         raise HTTPException(404, f"The file {file} of check {check.id} is no longer in the store.") from None
