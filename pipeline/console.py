@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from typing import Any
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.json_log import JsonLines
 from pipeline.naming import printable
 
 # Libraries that speak at length of what only their developers want to know.
@@ -32,6 +34,18 @@ def set_up_logging(*, debug: bool) -> None:
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.ERROR)
     if not debug:
         warnings.simplefilter("ignore")  # a person can act on errors; libraries' warnings are for --debug
+
+
+def logs_json() -> bool:
+    """Whether log lines are JSON. Asked before the settings are read: what is wrong with those is a line, too."""
+    return os.environ.get("TIDEMARK_LOG") == "json"
+
+
+def log_as_json(stage: str | None, stream: str | None) -> None:
+    """From here on log lines are JSON and say what they belong to."""
+    formatter = JsonLines(stage=stage, stream=stream, run=os.environ.get("TIDEMARK_RUN") or None)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(formatter)
 
 
 def show_result(result: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None  # signs what is posted there
     metrics_token: SecretStr | None = None  # lets a monitoring system read the figures; without it nobody may
+    log: Literal["text", "json"] = "text"  # how log lines are written
     run: str | None = None  # the Airflow run this process serves, for the catalogue's trace
 
     @classmethod

@@ -28,7 +28,13 @@ def quarantine(
     from pipeline.stages import quarantine as stage
 
     if retry and limit is not None:
-        run_command(lambda _: usage_error("--limit is for the list"), console.show_result, as_json=as_json, debug=debug)
+        run_command(
+            lambda _: usage_error("--limit is for the list"),
+            console.show_result,
+            as_json=as_json,
+            debug=debug,
+            stream=stream,
+        )
     if retry:
         run_stage(stream, lambda place: stage.retry(place, reason), as_json=as_json, debug=debug)
         return
@@ -39,4 +45,4 @@ def quarantine(
         with workplace(settings, stream) as place:
             return stage.quarantine(place, reason, limit or SHOWN)
 
-    run_command(run, console.show_quarantine, as_json=as_json, debug=debug)
+    run_command(run, console.show_quarantine, as_json=as_json, debug=debug, stream=stream)

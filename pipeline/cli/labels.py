@@ -53,7 +53,7 @@ def labels(
 
             return labels_overview(place, limit) if history is None else label_history(place, history)
 
-    run_command(run, _show, as_json=as_json, debug=debug)
+    run_command(run, _show, as_json=as_json, debug=debug, stream=stream)
 
 
 def _followed(settings: Settings, result: dict[str, Any]) -> dict[str, Any]:

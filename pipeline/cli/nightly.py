@@ -40,7 +40,13 @@ def check(
     from pipeline.stages.check import check as stage
 
     if force and batch is None:
-        run_command(lambda _: usage_error("--force needs --batch"), console.show_result, as_json=as_json, debug=debug)
+        run_command(
+            lambda _: usage_error("--force needs --batch"),
+            console.show_result,
+            as_json=as_json,
+            debug=debug,
+            stream=stream,
+        )
     run_stage(stream, lambda place: stage(place, batch, force=force), as_json=as_json, debug=debug)
 
 
@@ -76,7 +82,7 @@ def retrain(
                 place, reason=reason or None, check_id=check_id or None, force=force, from_run=from_run or None
             )
 
-    run_command(run, console.show_result, as_json=as_json, debug=debug)
+    run_command(run, console.show_result, as_json=as_json, debug=debug, stream=stream)
 
 
 @app.command()

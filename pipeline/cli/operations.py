@@ -56,4 +56,4 @@ def prune(
         with workplace(settings, stream) as place:
             return stage(place, keep_days=keep_days, predictions=predictions, delete=yes)
 
-    run_command(run, console.show_pruned, as_json=as_json, debug=debug)
+    run_command(run, console.show_pruned, as_json=as_json, debug=debug, stream=stream)

@@ -56,6 +56,6 @@ def predict(
         failed = result["failed"]
         return result
 
-    run_command(run, console.show_predictions, as_json=as_json, debug=debug)
+    run_command(run, console.show_predictions, as_json=as_json, debug=debug, stream=stream)
     if failed:  # each has its line with the reason; whoever runs this in a script learns it from the status
         raise typer.Exit(1)

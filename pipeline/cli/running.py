@@ -22,9 +22,18 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug 
 Limit = Annotated[int | None, typer.Option(min=1, help="At most this many images; the next run goes on.")]
 
 
-def run_command(work: Callable[[Settings], Any], show: Callable[[Any], None], *, as_json: bool, debug: bool) -> None:
+def run_command(
+    work: Callable[[Settings], Any],
+    show: Callable[[Any], None],
+    *,
+    as_json: bool,
+    debug: bool,
+    stream: str | None = None,
+) -> None:
     """Set up logging, do the work, print its result; every failure becomes one line and an exit status."""
     console.set_up_logging(debug=debug)
+    if console.logs_json():
+        console.log_as_json(next((part for part in sys.argv[1:] if not part.startswith("-")), None), stream)
     try:
         result = work(Settings.load())
     except TidemarkError as error:
@@ -48,7 +57,10 @@ def _fail(error: BaseException | None, text: str, status: int, *, as_json: bool,
         log.error("the traceback of what follows", exc_info=error)
     if as_json:
         print(json.dumps({"error": line, "exit_status": status}, ensure_ascii=False))  # noqa: T201
-    sys.stderr.write(f"error: {line}\n")
+    if console.logs_json():
+        log.error("%s", line)
+    else:
+        sys.stderr.write(f"error: {line}\n")
     raise SystemExit(status)
 
 
@@ -63,7 +75,7 @@ def run_stage(
         with workplace(settings, name, overrides) as place:
             return work(place)
 
-    run_command(run, console.show_result, as_json=as_json, debug=debug)
+    run_command(run, console.show_result, as_json=as_json, debug=debug, stream=name)
 
 
 def usage_error(text: str) -> NoReturn:

@@ -29,7 +29,7 @@ def push(
 
         return stage(settings, stream, folder, into)
 
-    run_command(run, console.show_result, as_json=as_json, debug=debug)
+    run_command(run, console.show_result, as_json=as_json, debug=debug, stream=stream)
 
 
 @app.command()
@@ -43,7 +43,7 @@ def models(stream: Name, as_json: Json = False, debug: Debug = False) -> None:
         with workplace(settings, stream) as place:
             return {"stream": stream, "models": stage(place)}
 
-    run_command(run, console.show_models, as_json=as_json, debug=debug)
+    run_command(run, console.show_models, as_json=as_json, debug=debug, stream=stream)
 
 
 @app.command()
@@ -106,4 +106,4 @@ def report(
         with workplace(settings, stream) as place:
             return fetch_report(place, check_id, out or settings.home / "reports")
 
-    run_command(run, console.show_result, as_json=as_json, debug=debug)
+    run_command(run, console.show_result, as_json=as_json, debug=debug, stream=stream)

@@ -165,7 +165,8 @@ class StageOperator(BaseOperator):
             mask_secret(secret)
         ti = context["ti"]
         run = f"{ti.dag_id}/{ti.run_id}/{ti.try_number}"
-        return {**env, "TIDEMARK_RUN": run, "PYTHONUNBUFFERED": "1"}
+        # Plain text, whatever the worker's own environment says: the task's log keeps level and time itself.
+        return {**env, "TIDEMARK_RUN": run, "TIDEMARK_LOG": "text", "PYTHONUNBUFFERED": "1"}
 
     def _run(self, command: list[str], env: Mapping[str, str]) -> dict[str, Any]:
         self.log.info("$ %s", shlex.join(["python" if part == sys.executable else part for part in command]))

@@ -64,6 +64,19 @@ def test_json_is_the_only_thing_on_stdout_also_when_it_fails(bare: dict[str, str
     assert done.stderr.startswith("error: ")
 
 
+def test_log_lines_can_be_json_with_stream_stage_and_run(bare: dict[str, str]) -> None:
+    done = tidemark("ingest", "nosuch", "--json", TIDEMARK_LOG="json", TIDEMARK_RUN="coins_ingest/manual__1/1", **bare)
+    line = json.loads(done.stderr)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["exit_status"] == 2
+    assert (line["level"], line["stage"], line["stream"]) == ("error", "ingest", "nosuch")
+    assert line["run"] == "coins_ingest/manual__1/1"
+    assert line["message"].startswith("no stream 'nosuch'")
+    assert line["time"].endswith("+00:00")
+    wrong = tidemark("ingest", "coins", TIDEMARK_LOG="xml", **bare)
+    assert wrong.stderr == "error: setting log is not valid: Input should be 'text' or 'json'\n"
+
+
 def test_unknown_options_and_commands_are_status_2() -> None:
     for args in (("nosuch",), ("ingest",), ("ingest", "digits", "--nosuch"), ("ingest", "digits", "--limit", "0")):
         done = tidemark(*args)
