@@ -93,7 +93,8 @@ def test_tables_of_another_version_and_roles_that_may_not_write(servers: Servers
         assert "tidemark migrate" in problems(list(database.look(settings)))
         cursor.execute("insert into tidemark.schema_migration (number, name) values (3, ''), (9999, 'tomorrow')")
         assert "newer version of Tidemark" in problems(list(database.look(settings)))
-        cursor.execute("drop owned by onlooker")
+        cursor.execute("revoke all on all tables in schema tidemark from onlooker")
+        cursor.execute("revoke all on schema tidemark from onlooker")
     connection.close()
     servers.execute(sql.SQL("drop role onlooker"))
 
