@@ -18,6 +18,7 @@ import psycopg2
 import pytest
 import requests
 
+from pipeline.doctor.airflow import look as look_at_airflow
 from pipeline.errors import PortTaken, StackError
 from pipeline.local import processes, stack
 from pipeline.local.airflow_api import AirflowClient
@@ -96,6 +97,8 @@ def test_everything_serves_and_only_on_loopback(running: stack.StackStatus, home
         wait_until(lambda: "letters_ingest" in airflow.dags())
         assert airflow.import_errors() == []
         assert not airflow.dags()["letters_ingest"], "a new DAG is not paused"
+    # Its parts are alive and all DAGs are there, with the login that the stack has written.
+    wait_until(lambda: {finding.state for finding in look_at_airflow(here)} == {"ok"})
     for process in all_processes(home):
         for connection in process.net_connections(kind="inet"):
             if connection.status == psutil.CONN_LISTEN:
