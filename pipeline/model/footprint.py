@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,10 +24,10 @@ class Footprint:
     """What one model costs on this machine.
 
     Attributes:
-        latency_ms: Wall clock of one image alone, milliseconds.
+        latency_ms: Time that one processor computes on one image alone, milliseconds.
         batch_ms: Wall clock of an image in a batch, milliseconds.
         batch_size: Images of that batch.
-        threads: Threads that both were computed with.
+        threads: Threads that batches were computed with.
         rounds: Runs that the shortest is of: whatever else the machine does makes runs longer, never shorter.
         megabytes: Size of the ONNX file, 10⁶ bytes.
         difference: Largest difference of two probabilities, torch's and ONNX Runtime's, when it was exported; None
@@ -50,8 +50,9 @@ class Footprint:
     def how(self) -> str:
         """How the times were measured, in words."""
         return (
-            f"wall clock of the shortest of {self.rounds} runs of the ONNX file, after {WARM_UP} that are not counted, "
-            f"models in turn, {self.threads} threads; decoding and preprocessing not included"
+            f"shortest of {self.rounds} runs of the ONNX file, after {WARM_UP} that are not counted, models in turn: "
+            f"processor time of one image, wall clock of batches in {self.threads} threads; without decoding and "
+            "preprocessing"
         )
 
 
@@ -63,11 +64,14 @@ def measure(
 ) -> dict[str, Footprint]:
     """Time models on prepared images: who → (n, size, size, 3) uint8 of their own size, n at least 1.
 
-    They take turns, so that whatever else the machine does meanwhile slows all of them alike.
+    The gate compares what one image takes, so that is the time which one thread was computing: a machine that is busy
+    with something else made the wall clock of the same network three times as long in one file as in another, though
+    they took turns.
     """
     batches = {who: np.ascontiguousarray(pixels[who][:batch_size]) for who in classifiers}
-    single, rounds = _time(classifiers, {who: batch[:1] for who, batch in batches.items()})
-    many, batch_rounds = _time(classifiers, batches)
+    alone = {who: Classifier(classifier.path, threads=1) for who, classifier in classifiers.items()}
+    single, rounds = _time(alone, {who: batch[:1] for who, batch in batches.items()}, time.thread_time)
+    many, batch_rounds = _time(classifiers, batches, time.perf_counter)
     return {
         who: Footprint(
             latency_ms=1000 * single[who],
@@ -83,17 +87,19 @@ def measure(
 
 
 def _time(
-    classifiers: Mapping[str, Classifier], batches: Mapping[str, npt.NDArray[np.uint8]]
+    classifiers: Mapping[str, Classifier],
+    batches: Mapping[str, npt.NDArray[np.uint8]],
+    clock: Callable[[], float],
 ) -> tuple[dict[str, float], int]:
     """Seconds of the shortest run of each model on its batch, and how many runs it is of."""
     taken: dict[str, list[float]] = {who: [] for who in classifiers}
     begun = time.perf_counter()
     for number in range(WARM_UP + ROUNDS):
         for who, classifier in classifiers.items():
-            start = time.perf_counter()
+            start = clock()
             classifier.run(batches[who], len(batches[who]))
             if number >= WARM_UP:
-                taken[who].append(time.perf_counter() - start)
+                taken[who].append(clock() - start)
         if number + 1 >= WARM_UP + LEAST_ROUNDS and time.perf_counter() - begun > MOST_SECONDS:
             break
     return {who: min(times) for who, times in taken.items()}, number + 1 - WARM_UP

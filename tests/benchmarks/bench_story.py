@@ -153,7 +153,7 @@ def nights(
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             for name in ("weights/network.safetensors", "evaluation/model-card.md"):
-                place.registry.run_file(place.registry.require_champion(NAME), name, keep)
+                place.registry.run_file(place.registry.require_champion(NAME).run_id, name, keep)
     return rows
 
 

@@ -87,7 +87,7 @@ def test_a_real_model_is_measured(exported: Exported, digits: Digits) -> None:
     assert theirs.difference is None
     assert ours.latency_ms > 0
     assert ours.batch_ms > 0
-    assert 1 / 3 < ours.latency_ms / theirs.latency_ms < 3  # the same file
+    assert 0.6 < ours.latency_ms / theirs.latency_ms < 1.6  # the same file, however busy the machine is
     assert "31 runs" in ours.how
 
 
