@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from pipeline.settings import Settings
 
 PAGE = 100  # Airflow's own limit
 PATIENCE = 3  # times that a busy server is asked
+PAUSE = 1.0  # seconds before it is asked again after an error of its own
 ACTIVE = frozenset({"queued", "running"})
 
 
@@ -191,11 +193,16 @@ class AirflowClient:
     def _send(self, method: str, url: str, body: Mapping[str, Any] | None, token: str | None) -> requests.Response:
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         last: requests.RequestException | None = None
-        for _ in range(PATIENCE if method == "GET" else 1):  # asking twice does no harm; starting a run twice would
+        for left in reversed(range(1 if method == "POST" else PATIENCE)):  # starting a run twice would do harm
             try:
-                return self._session.request(method, url, json=body, headers=headers, timeout=60)
+                answer = self._session.request(method, url, json=body, headers=headers, timeout=60)
             except requests.RequestException as error:
                 last = error
+                continue
+            # Scheduler and API server get into each other's way in the database now and then: 500 "Database error".
+            if answer.status_code < 500 or left == 0:
+                return answer
+            time.sleep(PAUSE)
         raise StackError(
             f"Airflow at {self.address} does not answer ({type(last).__name__}): see `tidemark status`"
         ) from None
