@@ -53,6 +53,9 @@ class Claims:
             last = min(self.ids[1], (cell + 1) * self._cell - 1)
             # Asked again: who had the cell before has answered some of them meanwhile.
             images = self._catalog.shard_images(self._stream, self._version, first, last, self.since)
+            if not images:  # let go at once: a worker behind others meets thousands of these before it writes again
+                self._catalog.release(self._name(cell))
+                continue
             self._held.append(_Held(cell, len(images)))
             yield from images
 

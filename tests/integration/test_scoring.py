@@ -210,6 +210,17 @@ def test_an_image_that_fails_is_recorded_and_not_tried_twice_in_a_run(place: Wor
     assert (again["new"], again["failures"]) == (1, 2)
 
 
+def test_cells_that_others_have_finished_are_let_go_at_once(place: Workplace) -> None:
+    done = score.score(place)
+    ids = (1, place.catalog.newest_image(place.stream.name))
+    late = claims.Claims(place.catalog, place.stream.name, done["version"], ids, place.catalog.now())
+    assert list(late.images(range(ids[1] // claims.CELL + 1))) == []
+    assert len(late) == 0
+    with place.catalog._cursor() as cursor:
+        cursor.execute("select count(*) as held from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()")
+        assert cursor.fetchone()["held"] == 0
+
+
 def test_shards_take_the_minutes_they_shall(place: Workplace) -> None:
     name, catalog = place.stream.name, place.catalog
     assert len(plan(place)["shards"]) == 1  # of 5,000 images, before any speed was measured
