@@ -56,7 +56,11 @@ async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Res
     if "transfer-encoding" in request.headers or not said.isdecimal() or int(said) > MOST_BODY:
         response = _plain(request, 413, f"A form here holds at most {MOST_BODY >> 10} KiB, and says so first.")
     else:
-        response = await call_next(request)
+        try:
+            response = await call_next(request)
+        except Exception:  # answered here: what lies outside would send it without our headers
+            log.exception("%s", request.url.path)
+            response = _plain(request, 500, "Something went wrong: the log of Airflow's API server says what.")
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response

@@ -61,6 +61,8 @@ def report_file(stream: str, check: str, file: str, request: Request, user: Read
 @router.get("/runs/{dag_id}/{run_id:path}", response_class=HTMLResponse)
 def run(dag_id: str, run_id: str, request: Request, user: Reader) -> Response:
     """What a run of Airflow did here; where it made one check and no more, that check."""
+    if "\0" in run_id:  # no text of PostgreSQL's
+        raise HTTPException(404, "There is no such run.")
     stream = next((dag_id.removesuffix(stage) for stage in STAGES if dag_id.endswith(stage)), "")
     if not NAME.fullmatch(stream):
         return page("run.html", stream=None, left=[], run_id=run_id)

@@ -45,6 +45,8 @@ def quarantine(
 ) -> HTMLResponse:
     """What was not let in, why, and what it looks like."""
     require_reading(stream, request, user)
+    if "\0" in reason:  # no text of PostgreSQL's
+        raise HTTPException(404, "There is no such reason.")
     found = quarantine_page(settings(), stream, reason or None, page_number)
     return page("images.html", stream=stream, quarantine=found, reason=reason)
 

@@ -75,6 +75,8 @@ def _day(text: str) -> datetime | None:
     if not text:
         return None
     try:
-        return datetime.combine(date.fromisoformat(text), time(), UTC)
-    except ValueError:
+        day = date.fromisoformat(text)
+        _ = day + timedelta(days=1)  # the last day of all has no next one
+        return datetime.combine(day, time(), UTC)
+    except (ValueError, OverflowError):
         raise HTTPException(404, "There is no such day: a day is written like 2026-11-21.") from None
