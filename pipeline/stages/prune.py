@@ -8,7 +8,7 @@ champions change; a version that is noted cannot take charge any more, so the fi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,7 @@ def prune(
     _models(place, models, done)
     _local(place, before, done)
     if policy.predictions if predictions is None else predictions:
-        _predictions(place, used, done)
+        _predictions(place, {version.version for version in models}, done)
     return {
         "stage": "prune",
         "stream": stream,
@@ -144,10 +144,13 @@ def _local(place: Workplace, before: datetime, done: Pruned) -> None:
         done.take(kind, about, path.stat().st_size, partial(path.unlink, missing_ok=True))
 
 
-def _predictions(place: Workplace, used: frozenset[int], done: Pruned) -> None:
-    """Rows of versions out of use, in parts that each last an instant."""
+def _predictions(place: Workplace, versions: Collection[int], done: Pruned) -> None:
+    """Rows of these versions, in parts that each last an instant.
+
+    Only of versions that were chosen under the lock: one that has taken charge since then is being scored with.
+    """
     stream = place.stream.name
-    for version, rows in place.catalog.predicted_versions(stream, used).items():
+    for version, rows in place.catalog.predicted_versions(stream, versions).items():
         if done.deletes:
             place.catalog.note_pruned(stream, "predictions", str(version))
             with track(f"predictions by version {version}", rows) as advance:

@@ -36,7 +36,7 @@ class Pruning(Statements):
         }
 
     def predicted_versions(self, stream: str, versions: Collection[int]) -> dict[int, int]:
-        """Versions apart from these → how many predictions there are by each."""
+        """Those of these versions that have predictions → how many."""
         rows = self._all("prune", "predicted_versions", stream=stream, versions=sorted(versions))
         return {int(row["version"]): int(row["rows"]) for row in rows}
 

@@ -61,7 +61,7 @@ where stream = %(stream)s and kind = %(kind)s and (%(about)s::text is null or ab
 
 -- name: predicted_versions
 select model_version as version, count(*) as rows from tidemark.prediction
-where stream = %(stream)s and model_version <> all(%(versions)s::integer[])
+where stream = %(stream)s and model_version = any(%(versions)s::integer[])
 group by model_version order by model_version;
 
 -- name: delete_predictions

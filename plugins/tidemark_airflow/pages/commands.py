@@ -11,6 +11,7 @@ from airflow.models.asset import AssetModel
 from airflow.sdk import Asset
 from airflow.utils.session import create_session
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import TidemarkError
 from tidemark_airflow import PROJECT
@@ -68,14 +69,21 @@ def run_command(*arguments: str) -> dict[str, Any]:
 
 
 def hand_over(what: Asset, extra: dict[str, Any]) -> bool:
-    """Let the DAGs that follow an asset start; False where Airflow does not know it."""
+    """Let the DAGs that follow an asset start; False where Airflow does not know it or its database fails.
+
+    What is handed over is done by then, so a failure here must not make it look undone.
+    """
     from airflow.assets.manager import asset_manager
 
-    with create_session() as session:
-        asset = session.scalar(select(AssetModel).where(AssetModel.uri == what.uri))
-        if asset is None:
-            return False
-        event = asset_manager.register_asset_change(
-            asset=asset, extra=extra, source_is_api=True, api_user_teams=set(), session=session
-        )
-        return event is not None
+    try:
+        with create_session() as session:
+            asset = session.scalar(select(AssetModel).where(AssetModel.uri == what.uri))
+            if asset is None:
+                return False
+            event = asset_manager.register_asset_change(
+                asset=asset, extra=extra, source_is_api=True, api_user_teams=set(), session=session
+            )
+            return event is not None
+    except SQLAlchemyError:
+        log.exception("nobody was told of %s", what.uri)
+        return False
