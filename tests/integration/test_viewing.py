@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg2
 import pytest
 
 from pipeline.settings import Settings
 from pipeline.stages.paging import Page
+from pipeline.stages.pictures import Pictures
+from pipeline.stages.queues import Queues
 from pipeline.stages.viewing import PAGE, check_history, check_story, left_by_run, standings
-from pipeline.stages.viewing_images import Pictures, Queues, look_up, quarantine_page
+from pipeline.stages.viewing_images import look_up, quarantine_page
 from pipeline.stages.viewing_models import model_versions, version_story
 from pipeline.storage.catalog import connect
 from pipeline.storage.objects import ObjectStore
@@ -172,24 +176,42 @@ def test_beyond_the_end_of_every_list_is_its_last_page(seen: Settings) -> None:
         assert bool(page.rows) == (page.total > 0)
 
 
-def test_the_queue_is_sorted_anew_only_when_something_changed(settings: Settings) -> None:
+def test_a_label_takes_its_image_out_of_the_queue_at_once_and_its_like_behind(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_history(settings, "few", checks=3, images=30, alarms=ALARMS)
-    queues = Queues()
+    queues, sort, sorting = Queues(pause=0.1), Queues._sort, []
+
+    def noted(*arguments: Any) -> Any:
+        sorting.append(threading.current_thread())
+        return sort(*arguments)
+
+    monkeypatch.setattr(Queues, "_sort", noted)
     first = queues.of(settings, "few")
-    assert first.unlabelled == 9
-    assert first.classes == CLASSES
+    assert (first.unlabelled, first.classes) == (9, CLASSES)
     assert queues.of(settings, "few") is first
+    labelled, alike = first.images[2], first.images[3]
     with psycopg2.connect(settings.require_database()) as connection, connection.cursor() as cursor:
-        cursor.execute("update tidemark.image set label = '1' where id = %s", (first.images[0].id,))
+        kin = "update tidemark.image set near_group = %s where id = any(%s)"
+        cursor.execute(kin, (alike.id, [alike.id, labelled.id]))
+        cursor.execute("update tidemark.image set label = '1' where id = %s", (labelled.id,))
         cursor.execute(
             "insert into tidemark.label_event (stream, image_id, label, source, origin) "
             "values ('few', %s, '1', 'file', '')",
-            (first.images[0].id,),
+            (labelled.id,),
         )
     connection.close()
     second = queues.of(settings, "few")
     assert second.unlabelled == 8
-    assert first.images[0] not in second.images
+    assert second.images == [image for image in first.images if image not in (labelled, alike)] + [alike]
+    queues.wait()
+    assert [thread is threading.current_thread() for thread in sorting] == [True, False]  # nobody waited for it
+    third = queues.of(settings, "few")
+    assert (third.unlabelled, len(third.images), third.images[-1]) == (8, 8, alike)
+    with psycopg2.connect(settings.require_database()) as connection, connection.cursor() as cursor:
+        cursor.execute("update tidemark.champion set model_version = 7")
+    connection.close()
+    assert {image.predicted for image in queues.of(settings, "few").images} == {None}  # nothing of an earlier champion
 
 
 def test_pictures_are_small_and_of_the_stream_only(settings: Settings, request: pytest.FixtureRequest) -> None:

@@ -111,3 +111,11 @@ class Pages(Statements):
     def count_unlabelled(self, stream: str) -> int:
         """Images that nobody has labelled yet."""
         return int(self._one("pages", "unlabelled", stream=stream)["images"])
+
+    def still_queued(self, images: list[int]) -> dict[int, bool]:
+        """Those of some images that still wait for a label, each with whether a near duplicate of it has one."""
+        return {int(row["id"]): bool(row["alike"]) for row in self._all("pages", "still_queued", images=images)}
+
+    def labelled_since(self, stream: str, event: int) -> int:
+        """Images that have got their first label after an event."""
+        return int(self._one("pages", "labelled_since", stream=stream, event=event)["images"])

@@ -171,6 +171,24 @@ where stream = %(stream)s and status = 'quarantined' and (%(code)s::text is null
 order by seen_at desc, key
 limit %(limit)s offset %(offset)s;
 
+-- name: still_queued
+-- Of some images those that still wait for a label, and whether one of their near duplicates has one.
+select i.id, i.near_group is not null and exists (
+           select 1 from tidemark.image k
+           where k.near_group = i.near_group and k.stream = i.stream and k.label is not null
+       ) as alike
+from tidemark.image i
+where i.id = any(%(images)s::bigint[]) and i.label is null
+  and exists (select 1 from tidemark.object o where o.image_id = i.id and o.status = 'accepted');
+
+-- name: labelled_since
+-- How many images have got their first label after an event.
+select count(*) as images
+from tidemark.label_event e
+join tidemark.image i on i.id = e.image_id
+join tidemark.batch b on b.id = i.batch_id and b.status = 'closed'
+where e.stream = %(stream)s and e.id > %(event)s and e.previous is null;
+
 -- name: known_key
 -- What a key leads to now, with the image where it leads to one.
 select o.key, o.status, o.reason_code, o.reason, o.bytes, o.etag, o.last_modified, o.seen_at, o.batch_id, i.id as image_id,

@@ -10,7 +10,9 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from pipeline.errors import StreamInvalid, StreamNotFound
-from pipeline.stages.viewing_images import Pictures, Queues, look_up, quarantine_page, write_queue_file
+from pipeline.stages.pictures import Pictures
+from pipeline.stages.queues import Queues
+from pipeline.stages.viewing_images import look_up, quarantine_page, write_queue_file
 from pipeline.stream import Stream, load_stream
 from tidemark_airflow import PROJECT
 from tidemark_airflow.connections import settings

@@ -14,7 +14,8 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import Field
 
-from pipeline.stages.viewing_images import QUEUE, keys_of
+from pipeline.stages.queues import QUEUE
+from pipeline.stages.viewing_images import keys_of
 from tidemark_airflow.addresses import base
 from tidemark_airflow.assets import alarm
 from tidemark_airflow.connections import settings
