@@ -77,10 +77,9 @@ def _serve(channel: socket.socket, settings: dict[str, Any]) -> None:
 
 
 def _picture(data: bytes, limits: Limits, side: int) -> dict[str, str]:
-    from pipeline.images.decode import decode
-    from pipeline.images.thumbnail import thumbnail
+    from pipeline.images.thumbnail import thumbnail_of
 
-    return {"picture": base64.b64encode(thumbnail(decode(data, limits).pixels, side)).decode("ascii")}
+    return {"picture": base64.b64encode(thumbnail_of(data, limits, side)).decode("ascii")}
 
 
 def _memory() -> int:

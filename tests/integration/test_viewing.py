@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from pipeline.settings import Settings
 from pipeline.stages.paging import Page
-from pipeline.stages.pictures import Pictures
+from pipeline.stages.pictures import NoPicture, Pictures
 from pipeline.stages.queues import Queues
 from pipeline.stages.viewing import PAGE, check_history, check_story, left_by_run, standings
 from pipeline.stages.viewing_images import look_up, quarantine_page
@@ -22,6 +23,7 @@ from pipeline.storage.objects import ObjectStore
 from pipeline.stream import Stream
 from tests.benchmarks.history import CLASSES, make_history
 from tests.conftest import Servers
+from tests.hostile import costly_jpeg
 from tests.integration.colours import picture
 
 CHECKS, ALARMS = 130, 40
@@ -218,16 +220,40 @@ def test_pictures_are_small_and_of_the_stream_only(settings: Settings, request: 
     make_history(settings, "few", checks=2, images=4, alarms=ALARMS)
     store, stream, pictures = ObjectStore.from_settings(settings), Stream(name="few", prefix="few/"), Pictures()
     request.addfinalizer(pictures.close)
-    quarantined = quarantine_page(settings, "few", None, 1).refused.rows
-    store.put_image(quarantined[0]["key"], picture("red", size=(3000, 2)), "image/png")
-    shown = pictures.of_quarantined(settings, stream, quarantined[0]["key"])
-    assert shown is not None
+    truncated, small = quarantine_page(settings, "few", None, 1).refused.rows
+    assert (truncated["reason_code"], small["reason_code"]) == ("truncated", "too_small")
+    store.put_image(small["key"], picture("red", size=(3000, 2)), "image/png")
+    shown = pictures.of_quarantined(settings, stream, small["key"])
+    assert isinstance(shown, bytes)
     assert shown[:2] == b"\xff\xd8"
     assert len(shown) < 5000
-    assert pictures.of_quarantined(settings, stream, quarantined[1]["key"]) is None  # not in the store
+    assert pictures.of_quarantined(settings, stream, truncated["key"]) is NoPicture.NOTHING
     with connect(settings) as catalog:
         image = catalog.labelled_images("few")[0]
     store.put_image(image.key, picture("red"), "image/png")
-    assert pictures.of_quarantined(settings, stream, image.key) is None
-    assert pictures.of_image(settings, stream, image.id) is None  # not with the content that was taken in
-    assert pictures.of_image(settings, Stream(name="other"), image.id) is None
+    assert pictures.of_quarantined(settings, stream, image.key) is NoPicture.NOTHING
+    assert pictures.of_image(settings, stream, image.id) is NoPicture.NOTHING  # not with the content that was taken in
+    assert pictures.of_image(settings, Stream(name="other"), image.id) is NoPicture.NOTHING
+
+
+def test_nobody_waits_long_for_a_picture_and_what_failed_is_not_tried_again_at_once(
+    settings: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.pictures.MOST_SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.stages.pictures.PATIENCE", 0.1)
+    make_history(settings, "few", checks=1, images=4, alarms=ALARMS)
+    store, stream, pictures = ObjectStore.from_settings(settings), Stream(name="few", prefix="few/"), Pictures()
+    request.addfinalizer(pictures.close)
+    key = quarantine_page(settings, "few", None, 1).refused.rows[0]["key"]
+    store.put_image(key, costly_jpeg(), "image/jpeg")
+    assert pictures.of_quarantined(settings, stream, key) is NoPicture.LATER
+    deadline = time.monotonic() + 60
+    while (found := pictures.of_quarantined(settings, stream, key)) is NoPicture.LATER:
+        assert time.monotonic() < deadline
+    assert found is NoPicture.COSTLY
+    store.put_image(key, picture("red"), "image/png")  # as the catalogue knows it, it is the same
+    assert pictures.of_quarantined(settings, stream, key) is NoPicture.COSTLY
+    for name, (_, failed) in pictures._kept.items():  # ten minutes later
+        pictures._kept[name] = (0.0, failed)
+    monkeypatch.setattr("pipeline.stages.pictures.PATIENCE", 60)
+    assert isinstance(pictures.of_quarantined(settings, stream, key), bytes)

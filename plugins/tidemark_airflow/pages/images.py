@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from pipeline.errors import StreamInvalid, StreamNotFound
-from pipeline.stages.pictures import Pictures
+from pipeline.stages.pictures import NoPicture, Pictures, is_too_large
 from pipeline.stages.queues import Queues
 from pipeline.stages.viewing_images import look_up, quarantine_page, write_queue_file
 from pipeline.stream import Stream, load_stream
@@ -25,9 +25,9 @@ router = APIRouter()
 FILE_IMAGES = 500  # of the queue's file
 
 # Shown where there is no picture: no code of a stranger's, and nothing that a browser could take for one.
-NOTHING = (
-    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M2 2l5 5M7 2l-5 5" stroke="#8a949c"/></svg>'
-)
+SIGN = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96">{}</svg>'
+CROSS = '<path d="M24 24l48 48M72 24l-48 48" stroke="#8a949c" stroke-width="11"/>'
+WORDS = '<text x="48" y="52" font-size="11" font-family="sans-serif" text-anchor="middle" fill="#757c83">{}</text>'
 PICTURE = {"Content-Type": "image/jpeg", "Cache-Control": "private, max-age=3600"}
 NO_PICTURE = {"Content-Type": "image/svg+xml", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
@@ -93,6 +93,7 @@ def known_key(stream: str, request: Request, user: Reader, key: Key = "", labell
         story=story,
         classes=here.classes or sorted(told),
         token=_token(stream, request, user) if story else None,
+        too_large=story is not None and is_too_large(story.row),
         labelled=labelled,
     )
 
@@ -108,7 +109,7 @@ def picture(stream: str, image: Annotated[int, Path(ge=1, le=2**63 - 1)], reques
 def quarantined_picture(stream: str, request: Request, user: Reader, key: Key = "") -> Response:
     """A small picture of what was not let in."""
     require_reading(stream, request, user)
-    return _sent(None if "\0" in key else pictures.of_quarantined(settings(), _stream(stream), key))
+    return _sent(NoPicture.NOTHING if "\0" in key else pictures.of_quarantined(settings(), _stream(stream), key))
 
 
 def _token(stream: str, request: Request, user: BaseUser) -> str | None:
@@ -116,8 +117,11 @@ def _token(stream: str, request: Request, user: BaseUser) -> str | None:
     return form_token(user, form_action(stream)) if may_edit(stream, request, user) else None
 
 
-def _sent(content: bytes | None) -> Response:
-    return Response(NOTHING, headers=NO_PICTURE) if content is None else Response(content, headers=PICTURE)
+def _sent(picture: bytes | NoPicture) -> Response:
+    if not isinstance(picture, NoPicture):
+        return Response(picture, headers=PICTURE)
+    what = CROSS if picture is NoPicture.NOTHING else WORDS.format(picture.value)
+    return Response(SIGN.format(what), headers=NO_PICTURE)
 
 
 def _stream(name: str) -> Stream:
