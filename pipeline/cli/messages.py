@@ -15,10 +15,11 @@ app = typer.Typer()
 def notify(
     stream: Name,
     failure: Annotated[str | None, typer.Option(help="One line about a run that has just failed.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task of that run which failed.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Tell people what has happened, by the channels of the stream's `notify`."""
     from pipeline.stages.notifying import notify as stage
 
-    run_stage(stream, lambda place: stage(place, failure or None), as_json=as_json, debug=debug)
+    run_stage(stream, lambda place: stage(place, failure or None, task or None), as_json=as_json, debug=debug)

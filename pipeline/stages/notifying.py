@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 MEMORY = timedelta(days=7)  # older news is none, and a message that no channel took by then is given up
 AT_FIRST = timedelta(hours=1)  # what is older when a stream's first message is due was before anybody asked to be told
 PAUSES = (1.0, 4.0)  # seconds between the tries of one call
+PATIENCE = 60.0  # seconds that a call waits for another that is sending
 Send = Callable[[Message], None]
 
 # What the catalogue calls it → event, and the title.
@@ -41,12 +42,14 @@ TITLES = {
 }
 
 
-def notify(place: Workplace, failure: str | None = None) -> dict[str, Any]:
+def notify(place: Workplace, failure: str | None = None, task: str | None = None) -> dict[str, Any]:
     """Tell what has happened since the last message, and what could not be told then.
 
     Args:
         place: The stream.
-        failure: One line about a run that has just failed, if one has.
+        failure: One line about a run that has just failed, if one has. Nothing else remembers it, so it is written
+            down before anything can come between.
+        task: The task of the run that has failed; two of one run are two failures.
 
     Raises:
         ConfigurationError: A channel that the stream names is not set up.
@@ -57,20 +60,40 @@ def notify(place: Workplace, failure: str | None = None) -> dict[str, Any]:
     if not policy.channels:
         log.info("stream %s names no channel in `notify`: nobody is told", stream)
         return told
+    if failure and "failure" in policy.events:
+        _write_failure(place, failure, task)
     senders = {channel: _sender(place, channel) for channel in policy.channels}
-    try:
-        with place.catalog.lock("notify", stream):
-            _write_down(place, failure)
-            rows = place.catalog.undelivered(stream, list(senders), datetime.now(UTC) - MEMORY)
-            down: set[str] = set()
-            for row in rows:
-                done = row["channel"] not in down and _deliver(place, row, senders[row["channel"]])
-                if not done:  # the others would fail as well, and slowly
-                    down.add(row["channel"])
-                told["delivered" if done else "undelivered"] += 1
-    except Busy:
-        log.info("messages of stream %s are being sent already", stream)
-    return told
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with place.catalog.lock("notify", stream):
+                _write_down(place)
+                told |= _send(place, senders)
+            return told
+        except Busy:  # whoever is sending may have looked before our news came
+            if time.monotonic() >= deadline:
+                log.warning("messages of stream %s are still being sent: the next run tells what is left", stream)
+                return told
+        time.sleep(min(1.0, PATIENCE))
+
+
+def _send(place: Workplace, senders: dict[str, Send]) -> dict[str, int]:
+    """Carry what waits, and what others write down meanwhile; each message once by each channel."""
+    told = {"delivered": 0, "undelivered": 0}
+    seen: set[tuple[int, str]] = set()
+    down: set[str] = set()
+    since = datetime.now(UTC) - MEMORY
+    while True:
+        waiting = place.catalog.undelivered(place.stream.name, list(senders), since)
+        rows = [row for row in waiting if (row["id"], row["channel"]) not in seen]
+        if not rows:
+            return told
+        for row in rows:
+            seen.add((row["id"], row["channel"]))
+            done = row["channel"] not in down and _deliver(place, row, senders[row["channel"]])
+            if not done:  # the others would fail as well, and slowly
+                down.add(row["channel"])
+            told["delivered" if done else "undelivered"] += 1
 
 
 def _sender(place: Workplace, channel: str) -> Send:
@@ -96,7 +119,7 @@ def _secret(settings: Settings, channel: str, name: str) -> str:
     return str(value.get_secret_value())
 
 
-def _write_down(place: Workplace, failure: str | None) -> None:
+def _write_down(place: Workplace) -> None:
     """Messages of everything that is news."""
     stream, events, channels = place.stream.name, place.stream.notify.events, place.stream.notify.channels
     now = datetime.now(UTC)
@@ -120,18 +143,21 @@ def _write_down(place: Workplace, failure: str | None) -> None:
             at=item["at"],
             channels=channels,
         )
-    if failure and "failure" in events:
-        about = f"failure {place.settings.run or now.isoformat()}"
-        place.catalog.add_message(
-            stream,
-            event="failure",
-            about=about,
-            title="a run has failed",
-            sentences=(failure, *((f"Run: {place.settings.run}",) if place.settings.run else ())),
-            links=_links(place, None),
-            at=now,
-            channels=channels,
-        )
+
+
+def _write_failure(place: Workplace, failure: str, task: str | None) -> None:
+    """A message of a run that has failed: one a task and try."""
+    run, now = place.settings.run, datetime.now(UTC)
+    place.catalog.add_message(
+        place.stream.name,
+        event="failure",
+        about=" ".join(part for part in ("failure", run or now.isoformat(), task) if part),
+        title="a run has failed",
+        sentences=(failure, *((f"Run: {run}",) if run else ())),
+        links=_links(place, None),
+        at=now,
+        channels=place.stream.notify.channels,
+    )
 
 
 def _of_check(place: Workplace, check_id: str) -> tuple[str, tuple[str, ...], dict[str, str]]:

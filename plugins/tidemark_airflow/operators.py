@@ -126,7 +126,8 @@ class StageOperator(BaseOperator):
         except StageFailed as failure:
             ti = context["ti"]
             if self.tells and (failure.final or ti.try_number > ti.max_tries):
-                self._tell(context, ["--failure", f"{ti.dag_id}, task {ti.task_id}: {failure}"])
+                sentence = f"{ti.dag_id}, task {ti.task_id}: {failure}"
+                self._tell(context, ["--failure", sentence, "--task", ti.task_id])
             raise
         if self.tells and self.stage in NEWSWORTHY:
             self._tell(context, [])

@@ -90,7 +90,8 @@ def test_wrong_usage_is_not_tried_again_and_told_at_once(airflow: AirflowServer,
     assert [line["level"] for line in said] == ["error"]
     assert not any(line.get("error_detail") for line in log)
     told = json.loads((airflow_home / "wrong" / "told").read_text())
-    assert told == ["--json", "--failure", "script_wrong, task stage: no stream is called so: correct the name"]
+    sentence = "script_wrong, task stage: no stream is called so: correct the name"
+    assert told == ["--json", "--failure", sentence, "--task", "stage"]
     (undelivered,) = (line for line in log if line["event"].startswith("not everybody could be told"))
     assert undelivered["level"] == "warning"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from pipeline.errors import ConfigurationError
 from pipeline.records import Check
 from pipeline.settings import Settings
+from pipeline.stages import notifying
 from pipeline.stages.notifying import notify
 from pipeline.stages.workplace import Workplace, workplace
 from pipeline.storage import keys
@@ -210,12 +212,54 @@ def test_a_report_that_cannot_be_read_does_not_silence_an_alarm(
     assert json.loads(receivers[1].posts[0][2])["sentences"] == ["p = 0.0005."]
 
 
-def test_two_at_once_tell_nothing_twice(opened: Opened, receivers: tuple[Received, Received]) -> None:
+def test_two_at_once_tell_nothing_twice_and_lose_nothing(
+    opened: Opened, receivers: tuple[Received, Received], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = receivers[1]
+    with opened("notify: {webhook: true}", run="r/1/1") as place, opened("notify: {webhook: true}") as other:
+        record(place, 1)
+        with other.catalog.lock("notify", "coins"), monkeypatch.context() as patched:
+            patched.setattr("pipeline.stages.notifying.PATIENCE", 0.0)
+            assert notify(place, failure="the store is away", task="score")["delivered"] == 0
+        assert notify(other)["delivered"] == 2
+        assert sorted(events(web)) == ["alarm", "failure"]
+
+        # What is written down while another sends is sent by that one.
+        deliver = notifying._deliver
+
+        def meanwhile(*arguments: Any) -> bool:
+            if len(web.posts) == 2:
+                with monkeypatch.context() as patched:
+                    patched.setattr("pipeline.stages.notifying.PATIENCE", 0.0)
+                    assert notify(place, failure="the store is away", task="plan")["delivered"] == 0
+            return deliver(*arguments)
+
+        monkeypatch.setattr("pipeline.stages.notifying._deliver", meanwhile)
+        record(other, 2)
+        assert notify(other)["delivered"] == 2
+    assert [json.loads(body)["about"] for _, _, body in web.posts if b"failure" in body] == [
+        "failure r/1/1 score",
+        "failure r/1/1 plan",
+    ]
+
+
+def test_a_call_waits_for_another_that_is_sending(opened: Opened, receivers: tuple[Received, Received]) -> None:
     with opened("notify: {webhook: true}") as place, opened("notify: {webhook: true}") as other:
         record(place, 1)
-        with other.catalog.lock("notify", "coins"):
-            assert notify(place)["delivered"] == 0
-        assert notify(place)["delivered"] == 1
+        with ThreadPoolExecutor(1) as pool:
+            with other.catalog.lock("notify", "coins"):
+                told = pool.submit(notify, place)
+                assert not wait([told], 0.3).done
+            assert told.result(60)["delivered"] == 1
+
+
+def test_a_failure_is_not_lost_where_a_channel_is_not_set_up(
+    opened: Opened, receivers: tuple[Received, Received]
+) -> None:
+    with opened(slack_webhook=None) as place, pytest.raises(ConfigurationError):
+        notify(place, failure="the store is away")
+    with opened() as place:
+        assert notify(place)["delivered"] == 3
 
 
 def test_a_channel_that_is_not_set_up_is_a_clear_line(opened: Opened) -> None:
