@@ -28,6 +28,7 @@ TidemarkError                  exit status 1
 │   └── ModelUnreadable        … an ONNX file
 ├── CheckFailed
 ├── NotDelivered               a message that a channel did not take; never ends a run
+├── PartlyDelivered            … or did not take for everybody
 ├── NoChampion
 ├── IncompleteScore
 ├── StoryFailed                the demo did not go as it must
@@ -38,6 +39,8 @@ occur, in ``pipeline.storage``; nothing above knows botocore, psycopg2 or MLflow
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class TidemarkError(Exception):
@@ -158,6 +161,14 @@ class CheckFailed(TidemarkError):
 
 class NotDelivered(TidemarkError):
     """A channel did not take a message."""
+
+
+class PartlyDelivered(TidemarkError):
+    """A channel took a message for some of its recipients; the others are named with what it says of each."""
+
+    def __init__(self, sentence: str, refused: Mapping[str, str]) -> None:
+        super().__init__(sentence)
+        self.refused = dict(refused)
 
 
 class NoChampion(TidemarkError):

@@ -22,6 +22,8 @@ class Received:
         mails: Sender, recipients and content of each mail.
         posts: Path, headers and body of each request.
         failures: So many of the next ones are refused.
+        strangers: Addresses that get no mail here.
+        goodbye: What the mail server says at the end.
         redirect: Where requests are sent on to instead.
         asked: Connections or requests so far.
     """
@@ -30,6 +32,8 @@ class Received:
     mails: list[tuple[str, list[str], Mail]] = field(default_factory=list)
     posts: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     failures: int = 0
+    strangers: set[str] = field(default_factory=set)
+    goodbye: str = "221 bye"
     redirect: str | None = None
     asked: int = 0
 
@@ -57,8 +61,12 @@ def mail_server() -> Iterator[Received]:
                     else:
                         self._say("250 ok")
                 elif verb.startswith("RCPT TO:"):
-                    recipients.append(words[8:].strip("<>"))
-                    self._say("250 ok")
+                    recipient = words[8:].strip("<>")
+                    if recipient in received.strangers:
+                        self._say("550 nobody here has that name")
+                    else:
+                        recipients.append(recipient)
+                        self._say("250 ok")
                 elif verb == "DATA":
                     self._say("354 go on")
                     content = b""
@@ -67,7 +75,7 @@ def mail_server() -> Iterator[Received]:
                     received.mails.append((sender, recipients, message_from_bytes(content)))
                     self._say("250 ok")
                 elif verb == "QUIT":
-                    self._say("221 bye")
+                    self._say(received.goodbye)
                     return
                 else:
                     self._say("250 ok")

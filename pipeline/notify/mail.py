@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import smtplib
 import ssl
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pipeline.errors import ConfigurationError, NotDelivered
+from pipeline.errors import ConfigurationError, NotDelivered, PartlyDelivered
 from pipeline.notify.message import Message
 
 SECONDS = 20  # that a mail server may stay silent
@@ -76,7 +77,8 @@ class MailServer:
         """Hand in one message for some people.
 
         Raises:
-            NotDelivered: The server cannot be reached, refuses the login or the message, or does so for one of them.
+            NotDelivered: The server cannot be reached, or refuses the login, the message or everybody; nobody gets it.
+            PartlyDelivered: It refuses some of them; the others get it.
         """
         mail = EmailMessage()
         mail["Subject"] = message.subject
@@ -87,17 +89,26 @@ class MailServer:
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(message.text)
         try:
-            with self._connected() as server:
+            server = self._connected()
+            try:
                 if self.user:
                     server.login(self.user, self.password)
                 refused = server.send_message(mail)
+                with contextlib.suppress(
+                    OSError, smtplib.SMTPException
+                ):  # it has the mail all the same
+                    server.quit()
+            finally:
+                server.close()
         except smtplib.SMTPAuthenticationError:
             raise NotDelivered(f"{self.host} refuses the login of {self.user}: check TIDEMARK_SMTP_URL") from None
         except (OSError, smtplib.SMTPException, UnicodeError) as error:
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise NotDelivered(f"{self.host}:{self.port} takes no mail: {said}") from None
         if refused:
-            raise NotDelivered(f"{self.host} takes no mail for {', '.join(sorted(refused))}")
+            said = {name: _said(code, words) for name, (code, words) in refused.items()}
+            sentence = f"{self.host} takes no mail for {', '.join(sorted(refused))}"
+            raise PartlyDelivered(sentence, said)
 
     def _connected(self) -> smtplib.SMTP:
         context = ssl.create_default_context()
@@ -111,3 +122,7 @@ class MailServer:
                 server.close()
                 raise
         return server
+
+
+def _said(code: int, words: bytes) -> str:
+    return f"{code} {' '.join(words.decode(errors='replace').split())}"[:200]

@@ -12,10 +12,11 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.errors import Busy, ConfigurationError, NotDelivered, StoreError
+from pipeline.errors import Busy, ConfigurationError, NotDelivered, PartlyDelivered, StoreError
 from pipeline.notify.mail import MailServer
 from pipeline.notify.message import Message
 from pipeline.notify.webhooks import require_address, send_signed, send_to_slack
@@ -62,7 +63,7 @@ def notify(place: Workplace, failure: str | None = None, task: str | None = None
         return told
     if failure and "failure" in policy.events:
         _write_failure(place, failure, task)
-    senders = {channel: _sender(place, channel) for channel in policy.channels}
+    senders = _senders(place)
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -96,11 +97,23 @@ def _send(place: Workplace, senders: dict[str, Send]) -> dict[str, int]:
             told["delivered" if done else "undelivered"] += 1
 
 
+def _senders(place: Workplace) -> dict[str, Send]:
+    """What carries a message, by channel; each address has one of its own for what is refused to it alone."""
+    policy = place.stream.notify
+    senders = {channel: _sender(place, channel) for channel in policy.channels if channel != "email"}
+    if "email" in policy.channels:
+        server = MailServer.from_url(_secret(place.settings, "email", "smtp_url"))
+        senders["email"] = partial(server.send, recipients=policy.email)
+        senders |= {_alone("email", address): partial(server.send, recipients=[address]) for address in policy.email}
+    return senders
+
+
+def _alone(channel: str, recipient: str) -> str:
+    return f"{channel}:{recipient}"
+
+
 def _sender(place: Workplace, channel: str) -> Send:
-    settings, policy = place.settings, place.stream.notify
-    if channel == "email":
-        server = MailServer.from_url(_secret(settings, channel, "smtp_url"))
-        return lambda message: server.send(message, policy.email)
+    settings = place.settings
     if channel == "slack":
         slack = require_address(_secret(settings, channel, "slack_webhook"), "TIDEMARK_SLACK_WEBHOOK")
         return lambda message: send_to_slack(slack, message)
@@ -222,8 +235,12 @@ def _deliver(place: Workplace, row: dict[str, Any], send: Send) -> bool:
                 log.warning("%r is not told by %s: %s; the next run tries again", row["title"], row["channel"], error)
                 return False
             time.sleep(pause)
-        else:
-            place.catalog.note_delivery(row["id"], row["channel"])
-            log.info("told by %s: %s", row["channel"], row["title"])
-            return True
+            continue
+        except PartlyDelivered as partly:  # those who have it must not get it again
+            for recipient, said in partly.refused.items():
+                place.catalog.note_refusal(row["id"], _alone(row["channel"], recipient), said)
+            log.warning("%r: %s; the others have it", row["title"], partly)
+        place.catalog.note_delivery(row["id"], row["channel"])
+        log.info("told by %s: %s", row["channel"], row["title"])
+        return True
     return False

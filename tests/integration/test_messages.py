@@ -153,6 +153,20 @@ def test_a_channel_that_fails_is_tried_again_and_holds_up_no_other(
     assert events(web) == ["alarm", "alarm"]
 
 
+def test_one_refused_address_is_tried_again_alone(opened: Opened, receivers: tuple[Received, Received]) -> None:
+    mail, _ = receivers
+    mail.strangers = {"bo@example.org"}
+    with opened("notify: {email: [ada@example.org, bo@example.org, cy@example.org]}") as place:
+        record(place, 1)
+        assert notify(place) == {"stage": "notify", "stream": "coins", "delivered": 1, "undelivered": 1}
+        mail.strangers = set()
+        assert notify(place)["delivered"] == 1
+        assert notify(place)["delivered"] == 0
+    told = [recipients for _, recipients, _ in mail.mails]
+    assert told == [["ada@example.org", "cy@example.org"], ["bo@example.org"]]
+    assert len({sent["Message-ID"] for _, _, sent in mail.mails}) == 1
+
+
 def test_one_hiccup_is_nothing_to_speak_of(opened: Opened, receivers: tuple[Received, Received]) -> None:
     receivers[1].failures = 2
     with opened("notify: {webhook: true}") as place:

@@ -48,3 +48,7 @@ class Messages(Statements):
     def note_delivery(self, message: int, channel: str, error: str | None = None) -> None:
         """Keep what came of one try; what was delivered stays delivered."""
         self._run_sql("notify", "note_delivery", message=message, channel=channel, error=error)
+
+    def note_refusal(self, message: int, channel: str, error: str) -> None:
+        """Keep that one recipient of a message is to get it by a channel of their own, as the others have it."""
+        self._run_sql("notify", "note_refusal", message=message, channel=channel, error=error)

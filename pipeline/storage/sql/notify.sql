@@ -39,6 +39,12 @@ where m.stream = %(stream)s and m.created_at >= %(since)s and d.delivered_at is 
   and d.channel = any(%(channels)s::text[])
 order by m.id, d.channel;
 
+-- name: note_refusal
+-- Somebody whom a channel has left out: a channel of its own from now on.
+insert into tidemark.delivery (message_id, channel, tries, error)
+values (%(message)s, %(channel)s, 1, %(error)s)
+on conflict (message_id, channel) do nothing;
+
 -- name: note_delivery
 update tidemark.delivery set
     tries = tries + 1,

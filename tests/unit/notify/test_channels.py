@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.errors import ConfigurationError, NotDelivered
+from pipeline.errors import ConfigurationError, NotDelivered, PartlyDelivered
 from pipeline.notify.mail import MailServer
 from pipeline.notify.message import Message
 from pipeline.notify.webhooks import require_address, send_signed, send_to_slack
@@ -60,6 +60,24 @@ def test_a_mail_server_that_refuses_or_is_away_is_one_sentence() -> None:
             MailServer.from_url(server.address).send(MESSAGE, ["ada@example.org"])
     with pytest.raises(NotDelivered, match=r"127.0.0.1:.* takes no mail"):
         MailServer.from_url(server.address).send(MESSAGE, ["ada@example.org"])
+
+
+def test_those_who_are_refused_are_named_and_the_others_have_their_mail() -> None:
+    with mail_server() as server:
+        server.strangers = {"bo@example.org"}
+        with pytest.raises(PartlyDelivered, match=r"takes no mail for bo@example\.org") as caught:
+            MailServer.from_url(server.address).send(MESSAGE, ["ada@example.org", "bo@example.org"])
+        with pytest.raises(NotDelivered, match="nobody here has that name"):
+            MailServer.from_url(server.address).send(MESSAGE, ["bo@example.org"])
+    assert caught.value.refused == {"bo@example.org": "550 nobody here has that name"}
+    assert [recipients for _, recipients, _ in server.mails] == [["ada@example.org"]]
+
+
+def test_a_server_that_takes_leave_strangely_has_the_mail_all_the_same() -> None:
+    with mail_server() as server:
+        server.goodbye = "421 too many sessions"
+        MailServer.from_url(server.address).send(MESSAGE, ["ada@example.org"])
+    assert len(server.mails) == 1
 
 
 def test_a_server_without_tls_gets_no_mail_unless_told_so() -> None:
