@@ -94,9 +94,7 @@ class MailServer:
                 if self.user:
                     server.login(self.user, self.password)
                 refused = server.send_message(mail)
-                with contextlib.suppress(
-                    OSError, smtplib.SMTPException
-                ):  # it has the mail all the same
+                with contextlib.suppress(OSError, smtplib.SMTPException):  # it has the mail all the same
                     server.quit()
             finally:
                 server.close()

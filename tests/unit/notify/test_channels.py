@@ -118,6 +118,27 @@ def test_slack_gets_text_in_which_nothing_is_markup() -> None:
     assert "<https://airflow.example.org/tidemark/checks/coins/b3-v1|Drift report>" in text
 
 
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("<!channel> & <https://evil.example|you>", "&lt;!channel&gt; &amp; &lt;https:\u2060//evil.example|you&gt;"),
+        ("@here @all", "@\u2060here @\u2060all"),
+        ("![x](https://evil.example/p.png)", "![\u2060x]\u2060(https:\u2060//evil.example/p.png)"),
+        ("WWW.evil.example", "WWW\u2060.evil.example"),
+        ("s3://tidemark/queues/a", "s3://tidemark/queues/a"),  # to be copied
+        ("**a** ~~b~~ `c` _DSC001.jpg", "∗∗a∗∗ ∼∼b∼∼ ˋcˋ _DSC001.jpg"),
+        ("class\n# heading\n> quote", "class # heading &gt; quote"),
+    ],
+)
+def test_nothing_in_a_sentence_mentions_links_or_formats(hostile: str, shown: str) -> None:
+    with web_server() as server:
+        send_to_slack(server.address, replace(MESSAGE, sentences=(hostile, "x" * 5000)))
+    lines = json.loads(server.posts[0][2])["text"].split("\n")
+    assert lines[1] == shown
+    assert len(lines) == 4
+    assert len(lines[2]) < 3000
+
+
 def test_a_receiver_can_verify_the_signature() -> None:
     with web_server() as server:
         send_signed(server.address, "hush", MESSAGE)
