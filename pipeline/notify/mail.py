@@ -104,9 +104,9 @@ class MailServer:
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise NotDelivered(f"{self.host}:{self.port} takes no mail: {said}") from None
         if refused:
-            said = {name: _said(code, words) for name, (code, words) in refused.items()}
+            sayings = {name: _said(code, words) for name, (code, words) in refused.items()}
             sentence = f"{self.host} takes no mail for {', '.join(sorted(refused))}"
-            raise PartlyDelivered(sentence, said)
+            raise PartlyDelivered(sentence, sayings)
 
     def _connected(self) -> smtplib.SMTP:
         context = ssl.create_default_context()
