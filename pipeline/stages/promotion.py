@@ -11,6 +11,7 @@ from pipeline.errors import ArtefactDamaged, ConfigurationError, ObjectMissing
 from pipeline.model.inference import Classifier
 from pipeline.model.reference import Reference
 from pipeline.records import ModelVersion
+from pipeline.stages.returning import no_reference, require_able
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 from pipeline.storage.registry import CHAMPION
@@ -28,10 +29,7 @@ def load_reference(place: Workplace, version: int) -> Reference:
     try:
         return Reference.from_bytes(place.store.get_artifact(key), key)
     except ObjectMissing:
-        raise ArtefactDamaged(
-            f"version {version} of stream {place.stream.name} has no reference ({key} is missing): "
-            f"`tidemark retrain {place.stream.name} --force` makes a new model with one"
-        ) from None
+        raise no_reference(place.stream.name, version) from None
 
 
 def put_in_charge(
@@ -99,7 +97,8 @@ def rollback(place: Workplace, to: int | None = None, by: str | None = None) -> 
 
     Raises:
         Busy: A retraining or another change of champion is under way.
-        ConfigurationError: There is no such version, it is in charge already, or there was no champion before.
+        ConfigurationError: There is no such version, it is in charge already, its files were pruned, or there was no
+            champion before.
         ModelUnreadable, ArtefactDamaged: It cannot take charge; nothing has changed then.
     """
     stream = place.stream.name
@@ -108,8 +107,7 @@ def rollback(place: Workplace, to: int | None = None, by: str | None = None) -> 
         place.catalog.settle_promotions(stream, champion.version)
         number = to if to is not None else _before(place, champion.version)
         version = place.registry.version(stream, number)
-        if version.version == champion.version:
-            raise ConfigurationError(f"version {number} of stream {stream} is in charge already")
+        require_able(place.catalog, place.store, stream, number, champion.version)
         why = f"rolled back from version {champion.version}" + (f" by {by}" if by else "")
         put_in_charge(place, version, kind="rollback", reason=why)
     return {"stage": "rollback", "stream": stream, "version": number, "previous": champion.version}

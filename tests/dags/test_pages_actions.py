@@ -16,10 +16,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from pipeline.records import Image
 from pipeline.settings import Settings
+from pipeline.storage import keys
 from pipeline.storage.catalog import connect
+from pipeline.storage.objects import ObjectStore
 from pipeline.storage.registry import Registry
 from tests.dags.airflow_server import AirflowServer, until
-from tests.dags.conftest import EVIL, EVIL_KEY, HIDDEN, METRICS_TOKEN, TRAVERSAL, Get
+from tests.dags.conftest import EVIL, EVIL_KEY, HIDDEN, METRICS_TOKEN, TRAVERSAL, Get, reference
 
 pytestmark = pytest.mark.stack
 
@@ -108,6 +110,22 @@ def test_rolling_back_puts_the_version_in_charge_and_scoring_follows(
     assert again.status_code == 409
     assert "version 1 of stream flowers is in charge already" in again.text
     assert champion(flowers) == 1
+
+
+def test_what_cannot_take_charge_is_refused_before_anybody_is_asked(get: Get, flowers: Settings) -> None:
+    in_charge = get(f"/streams/flowers/models/{champion(flowers)}/rollback", "admin")
+    assert in_charge.status_code == 409
+    assert "is in charge already" in in_charge.text
+    store, key = ObjectStore.from_settings(flowers), keys.reference("flowers", 3)
+    assert get("/streams/flowers/models/3/rollback", "admin").status_code == 200  # never in charge, but whole
+    store.delete_artifact(key)
+    try:
+        incomplete = get("/streams/flowers/models/3/rollback", "admin")
+    finally:
+        store.put_artifact(key, reference(3).to_bytes())
+    assert incomplete.status_code == 409
+    assert "version 3 of stream flowers has no reference" in incomplete.text
+    assert "<form" not in incomplete.text
 
 
 def test_pictures_are_encoded_anew(get: Get, flowers: Settings) -> None:

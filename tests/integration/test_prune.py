@@ -18,6 +18,7 @@ from pipeline.settings import Settings
 from pipeline.stages.overview import fetch_report, models
 from pipeline.stages.promotion import rollback
 from pipeline.stages.prune import prune
+from pipeline.stages.returning import require_able_to_return
 from pipeline.stages.viewing import check_story
 from pipeline.stages.viewing_models import model_versions, version_story
 from pipeline.stages.workplace import Workplace, workplace
@@ -104,6 +105,9 @@ def test_what_is_needed_stays_and_what_goes_is_known_to_have_gone(registry_setti
         # Whoever asks for what is gone is told so.
         with pytest.raises(ConfigurationError, match="version 1 of stream pruned was pruned on"):
             rollback(place, to=1)
+        with pytest.raises(ConfigurationError, match="version 1 of stream pruned was pruned on"):
+            require_able_to_return(place.settings, name, 1)
+        require_able_to_return(place.settings, name, 2)
         assert [bool(model["pruned"]) for model in models(place)] == [True, False, True, False]
         lost = next(check for check in gone if check in {item.id for item in place.catalog.checks(name, limit=CHECKS)})
         with pytest.raises(ConfigurationError, match=f"the report of check {lost} was pruned on .* decision was"):

@@ -8,6 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from pipeline.errors import ArtefactDamaged, ConfigurationError
+from pipeline.stages.returning import require_able_to_return
 from pipeline.stages.viewing_models import VersionStory, model_versions, version_story
 from tidemark_airflow.addresses import base
 from tidemark_airflow.assets import champion
@@ -50,11 +52,15 @@ def version_page(stream: str, version: Number, request: Request, user: Reader) -
 
 @router.get("/streams/{stream}/models/{version}/rollback", response_class=HTMLResponse)
 def ask(stream: str, version: Number, request: Request, user: Reader) -> HTMLResponse:
-    """Whether it is meant: what would happen, and a form."""
+    """Whether it is meant: what would happen, and a form; refused at once is what ``tidemark rollback`` refuses."""
     require_reading(stream, request, user)
     require_editing(stream, request, user)
-    token = form_token(user, _action(stream, version))
-    return page("rollback.html", stream=stream, story=_story(stream, version), token=token)
+    story = _story(stream, version)
+    try:
+        require_able_to_return(settings(), stream, version)
+    except (ConfigurationError, ArtefactDamaged) as error:
+        raise HTTPException(409, f"This cannot be done: {error}.") from None
+    return page("rollback.html", stream=stream, story=story, token=form_token(user, _action(stream, version)))
 
 
 @router.post("/streams/{stream}/models/{version}/rollback")
