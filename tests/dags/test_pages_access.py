@@ -13,10 +13,12 @@ CODE = """
 import json, os, sys
 sys.path.insert(0, "plugins")
 from fastapi import HTTPException
+from datetime import UTC, datetime
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials
 from tidemark_airflow.pages.access import reader
 from tidemark_airflow.pages.metrics import exposition, token_bearer
+from tidemark_airflow.pages.schedules import NextRun
 from tidemark_airflow.views import app
 
 def asked(dependant):
@@ -30,12 +32,16 @@ def let_through(token, given):
         return error.status_code
     return 200
 
+due = datetime(2026, 11, 22, 3, 15, tzinfo=UTC)
+dags = {"digits": {"ingest": NextRun(due, False), "retrain": NextRun(None, False), "score": NextRun(due, True)}}
+
 routes = [route for route in app.routes if isinstance(route, APIRoute)]
 print(json.dumps({
     "others": [str(route) for route in app.routes if route not in routes],
     "user": [route.path for route in routes if reader in asked(route.dependant)],
     "token": [route.path for route in routes if token_bearer in asked(route.dependant)],
-    "figures_shown": [line.split()[2] for line in exposition([]) if line.startswith("# TYPE")],
+    "figures_shown": [line.split()[2] for line in exposition([], {}) if line.startswith("# TYPE")],
+    "dags": [line for line in exposition([], dags) if not line.startswith("#")],
     "all": [route.path for route in routes],
     "changing": [route.path for route in routes if "GET" not in route.methods],
     "figures": {token: [let_through(token, each) for each in (None, "", "wrong", "right")] for token in ("", "right")},
@@ -60,6 +66,15 @@ def test_every_route_asks_who_it_is_and_the_figures_need_a_token(found: dict[str
     ]
     # Where no token is set, be it missing or empty, nobody is let through.
     assert found["figures"] == {"": [401] * 4, "right": [401, 401, 401, 200]}
+
+
+def test_figures_say_when_each_dag_is_due_and_which_are_paused(found: dict[str, Any]) -> None:
+    assert found["dags"] == [
+        'tidemark_next_run_timestamp_seconds{stream="digits",stage="ingest"} 1795317300.0',
+        'tidemark_dag_paused{stream="digits",stage="ingest"} 0.0',
+        'tidemark_dag_paused{stream="digits",stage="retrain"} 0.0',
+        'tidemark_dag_paused{stream="digits",stage="score"} 1.0',
+    ]
 
 
 @pytest.mark.parametrize("file", ["prometheus/alerts.yaml", "grafana/tidemark.json"])

@@ -278,3 +278,5 @@ def test_machines_read_figures_with_the_token_only(airflow: AirflowServer, get: 
     assert abs(value("tidemark_last_check_timestamp_seconds") - time.time()) < 86_400
     assert families["tidemark_last_check_decision"].type == "stateset"
     assert EVIL not in answer.text
+    paused = {one.labels["stage"] for one in families["tidemark_dag_paused"].samples if one.labels["stream"] == "live"}
+    assert paused == {"ingest", "detect_drift", "retrain", "score"}

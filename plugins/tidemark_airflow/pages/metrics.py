@@ -15,6 +15,7 @@ from pipeline.stages.viewing import Standing, standings
 from pipeline.stream import NAME, stream_names
 from tidemark_airflow import PROJECT
 from tidemark_airflow.connections import settings
+from tidemark_airflow.pages.schedules import NextRun, schedules
 
 router = APIRouter()
 
@@ -89,10 +90,11 @@ def metrics() -> Response:
     """Every stream's figures."""
     here = settings()
     names = [name for name in stream_names(PROJECT / here.streams) if NAME.fullmatch(name)]
-    return Response("\n".join(exposition(standings(here, names))) + "\n", headers={"Content-Type": MEDIA_TYPE})
+    lines = exposition(standings(here, names), schedules(names))
+    return Response("\n".join(lines) + "\n", headers={"Content-Type": MEDIA_TYPE})
 
 
-def exposition(found: list[Standing]) -> Iterator[str]:
+def exposition(found: list[Standing], dags: dict[str, dict[str, NextRun]]) -> Iterator[str]:
     """Lines of OpenMetrics text. Names of streams need no escaping: they hold letters, digits, ``-`` and ``_``."""
     for name, words, value_of in GAUGES:
         yield f"# TYPE tidemark_{name} gauge"
@@ -110,4 +112,23 @@ def exposition(found: list[Standing]) -> Iterator[str]:
                 f'tidemark_last_check_decision{{stream="{standing.stream}",tidemark_last_check_decision="{decision}"}} '
                 f"{int(standing.row['decision'] == decision)}"
             )
+    yield from _of_dags(dags)
     yield "# EOF"
+
+
+def _of_dags(dags: dict[str, dict[str, NextRun]]) -> Iterator[str]:
+    """When each DAG is due: nothing of one that is paused, whose time may be long past, or that has no clock."""
+    yield "# TYPE tidemark_next_run_timestamp_seconds gauge"
+    yield "# UNIT tidemark_next_run_timestamp_seconds seconds"
+    yield "# HELP tidemark_next_run_timestamp_seconds When Airflow runs it next, where a clock does."
+    for stream, stage, run in _each(dags):
+        if run.at is not None and not run.paused:
+            yield (f'tidemark_next_run_timestamp_seconds{{stream="{stream}",stage="{stage}"}} {run.at.timestamp()!r}')
+    yield "# TYPE tidemark_dag_paused gauge"
+    yield "# HELP tidemark_dag_paused 1 where nothing starts the DAG, because it is paused."
+    for stream, stage, run in _each(dags):
+        yield f'tidemark_dag_paused{{stream="{stream}",stage="{stage}"}} {float(run.paused)!r}'
+
+
+def _each(dags: dict[str, dict[str, NextRun]]) -> Iterator[tuple[str, str, NextRun]]:
+    return ((stream, stage, run) for stream in sorted(dags) for stage, run in sorted(dags[stream].items()))
