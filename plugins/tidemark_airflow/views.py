@@ -7,14 +7,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.core_api.security import bearer_scheme
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from pipeline.errors import TidemarkError
+from tidemark_airflow.addresses import base
 from tidemark_airflow.pages import checks, images, labels, metrics, models, streams
-from tidemark_airflow.pages.access import LoginNeeded, Reader, is_browser
+from tidemark_airflow.pages.access import LoginNeeded, Reader, is_browser, reader
 from tidemark_airflow.pages.answers import HEADERS, STATIC, page, static_file
 from tidemark_airflow.pages.commands import CommandFailed
 
@@ -50,25 +53,49 @@ def nothing(anything: str, user: Reader) -> Response:
 async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Every answer tells the browser to load, run and remember nothing, unless it says what it may.
 
-    What is sent is read before anybody is asked who sends it: no more than a form may hold.
+    FastAPI reads a form before any route has asked who sends it; so it is asked here, and of strangers nothing is read.
     """
-    said = request.headers.get("content-length", "0")
-    if "transfer-encoding" in request.headers or not said.isdecimal() or int(said) > MOST_BODY:
-        response = _plain(request, 413, f"A form here holds at most {MOST_BODY >> 10} KiB, and says so first.")
-    else:
-        try:
-            response = await call_next(request)
-        except Exception:  # answered here: what lies outside would send it without our headers
-            log.exception("%s", request.url.path)
-            response = _plain(request, 500, "Something went wrong: the log of Airflow's API server says what.")
+    try:
+        response = await _unread(request) or await call_next(request)
+    except Exception:  # answered here: what lies outside would send it without our headers
+        log.exception("%s", request.url.path)
+        response = _plain(request, 500, "Something went wrong: the log of Airflow's API server says what.")
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response
 
 
+async def _unread(request: Request) -> Response | None:
+    """The answer to what is sent by nobody we know, or is more than a form may hold; None for what may be read."""
+    said = request.headers.get("content-length", "0")
+    endless = "transfer-encoding" in request.headers or not said.isdecimal()
+    if request.method in {"GET", "HEAD"} and not endless and int(said) == 0:
+        return None
+    try:
+        await reader(request, await bearer_scheme(request))
+    except LoginNeeded as error:
+        return await _to_login(request, error)
+    except AnyHTTPException as error:
+        return await _refusal(request, error)
+    if endless or int(said) > MOST_BODY:
+        return _plain(request, 413, f"A form here holds at most {MOST_BODY >> 10} KiB, and says so first.")
+    return None
+
+
 @app.exception_handler(LoginNeeded)
 async def _to_login(request: Request, error: Exception) -> Response:
-    return RedirectResponse(get_auth_manager().get_url_login(next_url=request.url.path), 303)
+    return RedirectResponse(get_auth_manager().get_url_login(next_url=_back(request)), 303)
+
+
+def _back(request: Request) -> str:
+    """Where somebody goes on after the login: the page asked for, or the one whose form was sent; path and query."""
+    if request.method in {"GET", "HEAD"}:
+        here = request.url
+    else:
+        here = URL(request.headers.get("referer", ""))
+        if here.hostname != request.url.hostname or not here.path.startswith(f"{base()}/"):
+            return f"{base()}/"
+    return f"{here.path}?{here.query}" if here.query else here.path
 
 
 @app.exception_handler(AnyHTTPException)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import requests
@@ -94,6 +95,30 @@ def test_browsers_without_a_login_are_sent_to_it(get: Get, route: str) -> None:
     assert answer.text == ""
 
 
+def test_after_the_login_it_goes_on_where_it_was(get: Get, airflow: AirflowServer) -> None:
+    def back(path: str, **arguments: Any) -> str:
+        (found,) = parse_qs(urlsplit(get(path, **arguments).headers["Location"]).query)["next"]
+        return found
+
+    assert back("/streams/live?verdict=alarm&page=2") == "/tidemark/streams/live?verdict=alarm&page=2"
+    form = {"method": "POST", "data": {"token": "x"}}
+    here = f"{airflow.address}/tidemark/streams/live/queue?labelled=1"
+    assert back("/streams/live/labels", headers={"Referer": here}, **form) == "/tidemark/streams/live/queue?labelled=1"
+    for strange in ("https://evil.example/tidemark/x", f"{airflow.address}/elsewhere", "//evil.example", ""):
+        assert back("/streams/live/labels", headers={"Referer": strange}, **form) == "/tidemark/"
+
+
+def test_nothing_that_a_stranger_sends_is_read(airflow: AirflowServer, get: Get) -> None:
+    address = f"{airflow.address}/tidemark/streams/live/labels"
+    broken = {"Content-Type": "multipart/form-data; boundary=x"}
+    for body, headers in ((b"no such thing", broken), (b"x" * 300_000, {}), (iter([b"x"]), {})):
+        answer = requests.post(address, data=body, headers=headers, allow_redirects=False, timeout=60)
+        assert answer.status_code == 401
+        assert answer.headers["Content-Security-Policy"]
+    assert get("/streams/live/labels", "admin", method="POST", data=b"x", headers=broken).status_code == 400
+    assert get("/streams/live/labels", "admin", method="POST", data=iter([b"x"])).status_code == 413
+
+
 @pytest.mark.parametrize("token", ["nonsense", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiIsInJvbGUiOiJhZG1pbiJ9."])
 def test_forged_tokens_are_refused(airflow: AirflowServer, checked: str, token: str) -> None:
     for answer in (
@@ -167,7 +192,8 @@ def test_a_run_leads_to_its_check(get: Get, check_path: str, checked: str, airfl
     answer = get(f"/runs/live_ingest/{quote(ingest, safe='')}", "viewer")
     assert answer.status_code == 200
     assert "8 accepted, 1 in quarantine" in answer.text
-    assert "none of Tidemark" in get("/runs/script_fail/manual__1", "viewer").text
+    for foreign in ("script_fail", "elsewhere_ingest"):
+        assert "none of Tidemark" in get(f"/runs/{foreign}/manual__1", "viewer").text
     assert "nothing in the catalogue" in get("/runs/live_score/%22%3E%3Cscript%3E", "viewer").text
 
 

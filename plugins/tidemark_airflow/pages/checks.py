@@ -11,7 +11,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pipeline.errors import ObjectMissing
 from pipeline.records import Check
 from pipeline.stages.viewing import check_story, find_check, left_by_run, report_pruned
-from pipeline.stream import NAME
+from pipeline.stream import NAME, stream_names
+from tidemark_airflow import PROJECT
 from tidemark_airflow.addresses import check_page
 from tidemark_airflow.connections import settings
 from tidemark_airflow.pages.access import STAGES, Reader, require_reading
@@ -21,8 +22,9 @@ router = APIRouter()
 
 CHECK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,119}")
 
-# Evidently's page draws with scripts of its own. They run in a page without an origin: without this site's cookies,
-# without its other pages, and without any address to send to.
+# Evidently's page draws with scripts of its own. They run in a page without an origin, so that they have neither this
+# site's cookies nor its other pages, and can load nothing and send no request. No policy keeps a script from leading
+# its own page to another address, with what it knows in it: the figures of this one page, and nothing besides.
 SANDBOX = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -64,7 +66,8 @@ def run(dag_id: str, run_id: str, request: Request, user: Reader) -> Response:
     if "\0" in run_id:  # no text of PostgreSQL's
         raise HTTPException(404, "There is no such run.")
     stream = next((dag_id.removesuffix(stage) for stage in STAGES if dag_id.endswith(stage)), "")
-    if not NAME.fullmatch(stream):
+    # The tab is on the runs of every DAG, and others may be called something_ingest as well.
+    if not NAME.fullmatch(stream) or stream not in stream_names(PROJECT / settings().streams):
         return page("run.html", stream=None, left=[], run_id=run_id)
     require_reading(stream, request, user)
     left = left_by_run(settings(), stream, dag_id, run_id)
