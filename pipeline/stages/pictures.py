@@ -27,7 +27,8 @@ MOST_BYTES = 32 * 1024 * 1024  # of a file that a picture is made of
 MOST_PIXELS = 32_000_000  # that are decoded; a JPEG file may have more, of which only a part is
 MOST_SECONDS = 5.0  # of processor time
 SIDE = 144  # pixels of a picture: sharp where a page shows it half as large on a fine screen
-PATIENCE = 3.0  # seconds that a request waits for its picture
+PATIENCE = 10.0  # seconds that a request waits for its picture; the first one waits for the process as well
+MOST_REQUESTS = 16  # that wait at a time: each holds a thread of whoever serves the pages
 MOST_WAITING = 64  # pictures that are asked for and not made yet; a page has 48 at most
 KEPT = 512  # pictures, of some 5 kB, and failures
 FORGET = 600.0  # seconds after which what has failed is tried again
@@ -59,8 +60,9 @@ class Pictures:
     """Small pictures for pages: JPEG files, encoded anew from pixels that a process of its own has decoded.
 
     Whatever a file is, it costs at most what one image may cost, and never the process that serves pages. Two are made
-    at a time, so that no more than two files are in memory. Whoever asks waits some seconds at most: the picture is
-    made all the same, and is there for the next who asks, as is for a while that none can be made.
+    at a time, so that no more than two files are in memory. Whoever asks waits some seconds at most, and not at all
+    where many wait already. The picture is made all the same and kept for the next who asks; so is, for a while, that
+    none can be made.
     """
 
     def __init__(self) -> None:
@@ -70,6 +72,7 @@ class Pictures:
         self._store: tuple[Settings, ObjectStore] | None = None
         self._kept: OrderedDict[Name, tuple[float, bytes | NoPicture]] = OrderedDict()
         self._drawing: dict[Name, Future[bytes | NoPicture]] = {}
+        self._requests = 0
 
     def of_image(self, settings: Settings, stream: Stream, image: int) -> bytes | NoPicture:
         """An accepted image.
@@ -117,10 +120,16 @@ class Pictures:
                 drawing = self._drawing[name] = Future()
                 work = (settings, stream, name, sha256, drawing)
                 threading.Thread(target=self._draw, args=work, name="picture", daemon=True).start()
+            if self._requests >= MOST_REQUESTS:
+                return NoPicture.LATER
+            self._requests += 1
         try:
             return drawing.result(PATIENCE)
         except TimeoutError:
             return NoPicture.LATER
+        finally:
+            with self._lock:
+                self._requests -= 1
 
     def _draw(
         self, settings: Settings, stream: Stream, name: Name, sha256: str | None, drawing: Future[bytes | NoPicture]

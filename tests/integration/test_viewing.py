@@ -216,7 +216,10 @@ def test_a_label_takes_its_image_out_of_the_queue_at_once_and_its_like_behind(
     assert {image.predicted for image in queues.of(settings, "few").images} == {None}  # nothing of an earlier champion
 
 
-def test_pictures_are_small_and_of_the_stream_only(settings: Settings, request: pytest.FixtureRequest) -> None:
+def test_pictures_are_small_and_of_the_stream_only(
+    settings: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.pictures.PATIENCE", 60)
     make_history(settings, "few", checks=2, images=4, alarms=ALARMS)
     store, stream, pictures = ObjectStore.from_settings(settings), Stream(name="few", prefix="few/"), Pictures()
     request.addfinalizer(pictures.close)
@@ -247,6 +250,10 @@ def test_nobody_waits_long_for_a_picture_and_what_failed_is_not_tried_again_at_o
     key = quarantine_page(settings, "few", None, 1).refused.rows[0]["key"]
     store.put_image(key, costly_jpeg(), "image/jpeg")
     assert pictures.of_quarantined(settings, stream, key) is NoPicture.LATER
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.stages.pictures.MOST_REQUESTS", 0)
+        patched.setattr("pipeline.stages.pictures.PATIENCE", 60)
+        assert pictures.of_quarantined(settings, stream, key) is NoPicture.LATER  # at once: enough others wait
     deadline = time.monotonic() + 60
     while (found := pictures.of_quarantined(settings, stream, key)) is NoPicture.LATER:
         assert time.monotonic() < deadline
