@@ -61,6 +61,7 @@ for source in sources():
                 "finish": True,
                 "model": XComArg(plan, key="model"),
                 "up_to": XComArg(plan, key="up_to"),
+                "planned_at": XComArg(plan, key="planned_at"),
             },
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,  # also when there was nothing to score
         )

@@ -118,12 +118,16 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completeness:
-    """How far a version has come with a stream's images: images = predictions + failures + missing."""
+    """How far a version has come with a stream's images: images = predictions + failures + missing.
+
+    Beside them are old images that came back to the store after the plan was made.
+    """
 
     images: int
     predictions: int
     failures: int
     missing: int
+    back: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -94,6 +95,7 @@ def score(
     finish: Annotated[bool, typer.Option("--finish", help="Only prove that nothing is missing.")] = False,
     model: Annotated[int | None, typer.Option(help="Model version that the plan named.")] = None,
     up_to: Annotated[int | None, typer.Option(help="With --finish: the last image that the plan was for.")] = None,
+    planned_at: Annotated[str | None, typer.Option(metavar="TIME", help="With --finish: when it was planned.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -103,12 +105,18 @@ def score(
     def work(place: Any) -> Any:
         if plan + finish + (shard is not None) > 1:
             usage_error("--plan, --shard and --finish are steps of one run: give one of them")
+        try:
+            planned = datetime.fromisoformat(planned_at).astimezone() if planned_at else None
+        except ValueError:
+            usage_error(f"--planned-at is a time such as 2026-11-20T03:00:00+00:00, not {planned_at!r}")
         if plan:
             return stage.plan(place, limit)
         if shard is None and not finish:
             return stage.score(place, limit)
         version = model if model is not None else place.registry.require_champion(stream).version
-        return stage.finish(place, version, up_to) if shard is None else stage.score_shard(place, shard, version)
+        if shard is not None:
+            return stage.score_shard(place, shard, version)
+        return stage.finish(place, version, up_to, planned)
 
     run_stage(stream, work, as_json=as_json, debug=debug)
 

@@ -33,9 +33,10 @@ def resolve_threads(threads: int) -> int:
 def lanes_for(threads: int) -> int:
     """How many batches are computed side by side with so many threads.
 
-    One for each thread is fastest; but each holds its own activations, so that on large machines they get more threads.
+    One for each thread is fastest; but each holds its own activations, so that on large machines each gets several
+    threads. No processor is left over: where the number does not divide, there is a thread more than processors.
     """
-    return min(threads, MOST_LANES)
+    return -(-threads // -(-threads // MOST_LANES))
 
 
 def _quotas(cgroups: Path, membership: Path) -> list[float]:

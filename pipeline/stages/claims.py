@@ -15,7 +15,9 @@ from datetime import datetime
 from pipeline.records import Image
 from pipeline.storage.catalog import Catalog
 
-CELL = 128  # ids: a few seconds of work, so that workers end together, and few enough locks
+# Ids: a few seconds of work, so that workers end together, and few enough locks. Runs of two releases with cells of
+# different sizes do not see each other's locks: they may look at an image twice, and one of their answers is kept.
+CELL = 128
 
 
 @dataclass(slots=True)

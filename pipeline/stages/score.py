@@ -7,6 +7,7 @@ import re
 import tempfile
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from pipeline.records import ModelVersion
 from pipeline.stages.answers import Spent, answers, open_classifier
 from pipeline.stages.claims import Claims
 from pipeline.stages.embedding_files import read_rows
+from pipeline.stages.embedding_parts import gather_leftovers, put_together
 from pipeline.stages.embeddings import Embedded
 from pipeline.stages.promotion import note_champion
-from pipeline.stages.shard_writer import ShardWriter, predictions_of, put_together
+from pipeline.stages.shard_writer import ShardWriter, predictions_of
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 
@@ -32,7 +34,8 @@ MAX_SHARDS = 1000  # Airflow maps 1,024 tasks at most
 FIRST_SHARDS = 5000  # images, before any speed was measured
 SMALLEST_SHARDS = 500  # images: starting takes some seconds, which must not count
 LARGEST_SHARDS = 1_000_000
-WAIT_SECONDS = 1.0  # for others, before looking again
+WAIT_SECONDS = 1.0  # for others, before looking again; doubled each time
+LONGEST_WAIT = 15.0
 ROWS = 4096  # of what a check has kept, at once
 
 
@@ -47,7 +50,9 @@ def plan(place: Workplace, limit: int | None = None) -> dict[str, Any]:
     if champion is None:
         log.info("stream %s has no champion yet: nothing to score", stream.name)
         return {"stage": "score", "stream": stream.name, "version": None, "images": 0, "shards": [], "up_to": 0}
-    newest = place.catalog.newest_image(stream.name)  # first: whatever comes in later is the next run's
+    # First: whatever comes in later, or comes back, is the next run's.
+    newest, planned_at = place.catalog.newest_image(stream.name), place.catalog.now()
+    gather_leftovers(place, champion.version)  # before images that a kill left without a prediction get theirs
     known = _use_checks(place, champion)
     size = _shard_size(place)
     shards = place.catalog.plan_shards(stream.name, champion.version, size, MAX_SHARDS, limit)
@@ -62,6 +67,7 @@ def plan(place: Workplace, limit: int | None = None) -> dict[str, Any]:
         "known": known,
         "shards": [f"{first}-{last}" for first, last, _ in shards],
         "up_to": shards[-1][1] if limit is not None and shards else newest,
+        "planned_at": planned_at.isoformat(),
     }
 
 
@@ -95,38 +101,44 @@ def score_shard(place: Workplace, shard: str, version: int) -> dict[str, Any]:
     return {**result, "predictions": written, "superseded": superseded}
 
 
-def finish(place: Workplace, version: int, up_to: int | None = None) -> dict[str, Any]:
+def finish(
+    place: Workplace, version: int, up_to: int | None = None, planned_at: datetime | None = None
+) -> dict[str, Any]:
     """Prove that every image that a plan was for has its prediction or a recorded failure.
 
     Where another version is in charge by now there is nothing to prove: its own run predicts all images.
+
+    Args:
+        place: The stream.
+        version: Whose predictions.
+        up_to: The last image that the plan was for; the newest one where that is not known.
+        planned_at: When the plan was made; old images that came back later are not its matter.
 
     Raises:
         IncompleteScore: Some have neither.
     """
     stream = place.stream.name
     up_to = place.catalog.newest_image(stream) if up_to is None else up_to
-    found = place.catalog.completeness(stream, version, up_to)
+    found = place.catalog.completeness(stream, version, up_to, planned_at)
     log.info(
         "%d images, %d predictions by version %d, %d failures", found.images, found.predictions, version, found.failures
     )
-    superseded = False
-    if found.missing:
-        champion = note_champion(place)
-        superseded = champion is None or champion.version != version
-        if superseded:
-            log.info("version %d is not in charge any more: what it has not predicted is left", version)
-    if found.missing and not superseded:
-        some = ", ".join(repr(key) for key in place.catalog.missing_keys(stream, version, up_to))
+    champion = note_champion(place)  # asked last: who took charge a moment ago predicts all images anew
+    superseded = champion is None or champion.version != version
+    if superseded:
+        log.info("version %d is not in charge any more: what it has not predicted is left", version)
+    elif found.missing:
+        some = ", ".join(repr(key) for key in place.catalog.missing_keys(stream, version, up_to, planned_at))
         raise IncompleteScore(
             f"{found.missing} images of {stream} have no prediction by version {version}, among them {some}: "
             f"run `tidemark score {stream}`"
         )
-    put_together(place, version)
+    gather_leftovers(place, version)
     return {
         "stage": "score",
         "stream": stream,
         "version": version,
-        "complete": not found.missing and up_to >= place.catalog.newest_image(stream),
+        "complete": not (superseded or found.missing or found.back) and up_to >= place.catalog.newest_image(stream),
         "superseded": superseded,
         "images": found.images,
         "predictions": found.predictions,
@@ -156,7 +168,7 @@ def score(place: Workplace, limit: int | None = None) -> dict[str, Any]:
             if superseded:
                 break
         if not superseded:
-            proven = finish(place, version, planned["up_to"])
+            proven = finish(place, version, planned["up_to"], datetime.fromisoformat(planned["planned_at"]))
             if not proven["superseded"]:
                 return {**proven, "new": written}
         log.info("the new champion predicts the images")
@@ -179,7 +191,7 @@ def _score(place: Workplace, classifier: Classifier, version: int, shard: str, c
     """Predictions made, and whether another version took charge meanwhile."""
     stream, catalog = place.stream.name, place.catalog
     writer = ShardWriter(place, classifier, version, shard, claims)
-    spent, seconds, superseded = Spent(), 0.0, False
+    spent, seconds, superseded, wait = Spent(), 0.0, False, WAIT_SECONDS
     try:
         with track(f"scoring with version {version}") as advance:
             while not superseded and (cells := claims.open_cells()):
@@ -195,9 +207,14 @@ def _score(place: Workplace, classifier: Classifier, version: int, shard: str, c
                 writer.write()
                 claims.release(everything=True)
                 seconds += time.monotonic() - begun
-                if writer.predictions + writer.failures == before and not superseded:
-                    log.info("another run has the rest of shard %s: waiting for it", shard)
-                    time.sleep(WAIT_SECONDS)
+                superseded = catalog.noted_champion(stream) != version
+                if writer.predictions + writer.failures > before:
+                    wait = WAIT_SECONDS
+                elif not superseded:
+                    if wait == WAIT_SECONDS:
+                        log.info("another run has the rest of shard %s: waiting for it", shard)
+                    time.sleep(wait)
+                    wait = min(2 * wait, LONGEST_WAIT)
     except TidemarkError:
         with suppress(TidemarkError):  # what has been found out is kept where that is possible
             writer.write()

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ArtefactDamaged, ObjectMissing
 from pipeline.model.inference import Classifier
 from pipeline.records import Prediction
 from pipeline.stages.answers import Answers
 from pipeline.stages.claims import Claims
-from pipeline.stages.embedding_files import EmbeddingSpool, Rows, read_rows
+from pipeline.stages.embedding_parts import keeping
 from pipeline.stages.embeddings import Embedded, joined
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 
 log = logging.getLogger(__name__)
 
+# When to write, whichever comes first. A full cell has 128 images (`claims.CELL`), so that CELLS of them are more than
+# IMAGES; where many images have their predictions already, it is the number of locks that CELLS keeps small.
 SECONDS = 20.0  # of work that a kill may cost
-IMAGES = 4096  # held in memory at most before they are written
+IMAGES = 4096  # held in memory at most
 CELLS = 64
-ROWS = 4096  # read of a part at once
 
 
 class ShardWriter:
@@ -67,63 +65,20 @@ class ShardWriter:
         if self._blocks:
             found = joined(self._classifier, self._blocks)
             stream = self._place.stream
-            if len(found):
-                name = keys.embedding_part(stream.name, self._version, self._shard, sorted(found.image_ids.tolist()))
-                self._place.store.put_artifact(name, found.to_bytes())
             predictions = predictions_of(self._classifier.classes, found, stream.score.top_k)
-            self.predictions += self._place.catalog.write_answers(
-                stream.name, self._version, predictions, found.failures
-            )
+            with keeping(self._place, self._version):
+                if len(found):
+                    ids = sorted(found.image_ids.tolist())
+                    name = keys.embedding_part(stream.name, self._version, self._shard, ids)
+                    self._place.store.put_artifact(name, found.to_bytes())
+                self.predictions += self._place.catalog.write_answers(
+                    stream.name, self._version, predictions, found.failures
+                )
             self.failures += len(found.failures)
             for reason in list(found.failures.values())[:10]:
                 log.warning("left out: %s", reason)
             self._blocks, self._waiting = [], 0
         self._claims.release()
-
-
-def put_together(place: Workplace, version: int, shard: str | None = None) -> str | None:
-    """Make one file of the parts of a shard, or of all that killed runs left; its key, or None without parts.
-
-    Raises:
-        StoreError: The store does not serve.
-    """
-    name, store = place.stream.name, place.store
-    lock = f"tidemark:parts:{name}:{version}:{shard or ''}"
-    if not place.catalog.claim(lock):
-        return None  # whoever holds it does the same
-    try:
-        parts = store.list_artifacts(keys.embedding_parts(name, version, shard))
-        if not parts:
-            return None
-        with EmbeddingSpool() as spool, tempfile.TemporaryDirectory() as folder:
-            for part in parts:
-                _append(place, part, spool, Path(folder) / "part.npz")
-            key = keys.embeddings(name, version, keys.score_shard(spool.image_ids)) if len(spool) else None
-            if key is not None:
-                with tempfile.TemporaryFile() as file:
-                    spool.save(file)
-                    store.put_artifact(key, file)
-        for part in parts:
-            store.delete_artifacts(part)
-        return key
-    finally:
-        place.catalog.release(lock)
-
-
-def _append(place: Workplace, part: str, spool: EmbeddingSpool, local: Path) -> None:
-    try:
-        with local.open("wb") as file:
-            place.store.save_artifact(part, file)
-        for rows in read_rows(local, part, ROWS):
-            spool.append(_rows(rows))
-    except ObjectMissing:
-        log.info("%s is in a file of its shard already", part)
-    except ArtefactDamaged as error:  # its predictions are in the database; the shard must not fail for ever
-        log.warning("%s", error)
-
-
-def _rows(rows: tuple[Any, ...]) -> Rows:
-    return rows[0], rows[1], rows[2]
 
 
 def predictions_of(classes: Sequence[str], found: Embedded, top_k: int) -> list[Prediction]:

@@ -47,10 +47,19 @@ def connection(database_url: str) -> Iterator[Connection]:
 
 
 def _let_the_server_notice_our_end(opened: Connection) -> None:
-    """Have a long statement end, and its locks with it, when this process is killed while it runs."""
-    # A server whose system cannot watch a connection refuses; a killed process's statement then runs to its end there.
-    with opened.cursor() as cursor, contextlib.suppress(psycopg2.errors.InvalidParameterValue):
-        cursor.execute("set client_connection_check_interval = '5s'")
+    """Have our locks end, and a long statement with them, when this process is killed or its machine lost."""
+    settings = {
+        # Asked by the server: a machine that lost its power or network says no farewell, and holds its locks for hours.
+        "tcp_keepalives_idle": "30s",
+        "tcp_keepalives_interval": "10s",
+        "tcp_keepalives_count": "3",
+        "client_connection_check_interval": "5s",
+    }
+    with opened.cursor() as cursor:
+        for name, value in settings.items():
+            # A server whose system cannot watch a connection refuses; it then notices when its system does.
+            with contextlib.suppress(psycopg2.errors.InvalidParameterValue):
+                cursor.execute("select set_config(%s, %s, false)", (name, value))
 
 
 def place(database_url: str) -> str:

@@ -119,6 +119,12 @@ class ObjectStore:
                 if self._is_of_the_object(refusal, key):
                     raise _rejected(refusal) from refusal
                 raise
+            except TimeoutError as silence:
+                if self._hangs_alone(key, max_bytes):
+                    raise ImageRejected(
+                        "refused", "the store hangs on this object though it serves others: check it there"
+                    ) from silence
+                raise
         if answer.body is None:
             raise ImageRejected("too_large", f"larger than {max_bytes} bytes (ingest.max_bytes)")
         return Fetched(
@@ -131,8 +137,32 @@ class ObjectStore:
     def _is_of_the_object(self, refusal: Answered, key: str) -> bool:
         """Whether a refusal concerns one object alone; where the answer does not say, a listing shows it."""
         known = is_of_the_object(refusal)
-        if known is not None:
-            return known
+        return self._lists(key) if known is None else known
+
+    def _hangs_alone(self, key: str, max_bytes: int) -> bool:
+        """Whether an object does not come, asked for once more after another one has come."""
+
+        def ask_for(which: str) -> None:
+            # `most` stops what is larger before it is read: the store serves it all the same.
+            self._reader.get(self.image_bucket, which, most=max_bytes, understand=lambda answer: answer, attempts=1)
+
+        try:
+            page = fetch_page(self._reader, self.image_bucket, key.split("/")[0] + "/", None, most_keys=20)
+            others = [item.key for item in page.objects if item.key != key]
+            if not others:
+                return False
+            ask_for(others[-1])
+        except FAILURES:
+            return False
+        try:
+            ask_for(key)
+        except TimeoutError:
+            return True
+        except FAILURES:
+            pass
+        return False
+
+    def _lists(self, key: str) -> bool:
         try:
             fetch_page(self._reader, self.image_bucket, key, None, most_keys=1)
         except FAILURES:

@@ -110,6 +110,7 @@ class StoreReader:
         *,
         most: int,
         understand: Callable[[Answer], Understood],
+        attempts: int = ATTEMPTS,
     ) -> Understood:
         """What is made of the answer to one GET; never reads more than so many bytes.
 
@@ -122,17 +123,17 @@ class StoreReader:
         path = self._base + path_of(bucket, key)
         start = time.monotonic()
         cuts = set()
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, attempts + 1):
             try:
                 return understand(self._attempt(path, query, most))
             except FAILURES as failure:
                 if not _may_pass(failure):
                     raise
                 cuts.add(failure.after if isinstance(failure, CutShort) else None)
-                if attempt == ATTEMPTS and len(cuts) == 1 and None not in cuts:
+                if attempt == attempts > 1 and len(cuts) == 1 and None not in cuts:
                     # At the same byte each time: no connection is so regular, what lies in the store is damaged.
                     raise Answered(500, CUT_SHORT) from failure
-                if attempt == ATTEMPTS or time.monotonic() - start > self._patience:
+                if attempt == attempts or time.monotonic() - start > self._patience:
                     raise
                 pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1)
                 log.debug("%s: %r; trying again in %.1f s", path, failure, pause)

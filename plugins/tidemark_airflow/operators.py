@@ -217,8 +217,8 @@ class DriftCheck(StageOperator):
 class ShardPlan(StageOperator):
     """Run a stage that plans shards, and return the options of one task for each.
 
-    XCom ``model`` holds the model version they are for, ``up_to`` the last image that is due. Without a version there
-    is nothing to do, and the task skips.
+    XCom ``model`` holds the model version they are for, ``up_to`` the last image that is due, ``planned_at`` when that
+    was found out. Without a version there is nothing to do, and the task skips.
     """
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -228,6 +228,7 @@ class ShardPlan(StageOperator):
             raise AirflowSkipException("no model version is in charge yet")
         context["ti"].xcom_push(key="model", value=result["version"])
         context["ti"].xcom_push(key="up_to", value=result["up_to"])
+        context["ti"].xcom_push(key="planned_at", value=result["planned_at"])
         return [{"shard": shard, "model": result["version"]} for shard in result["shards"]]
 
 

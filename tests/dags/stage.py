@@ -39,7 +39,7 @@ if mode == "fail":
 if mode == "wrong":
     fail("no stream is called so: correct the name", 2)
 if mode == "plan":
-    answer(version=7, shards=["1-5", "6-9"], up_to=9)
+    answer(version=7, shards=["1-5", "6-9"], up_to=9, planned_at="2026-11-20T03:00:00+00:00")
 if mode == "judged":
     answer(outcome="awaiting approval", version=3, stream="live", evidence="- better: {{ not a template }}")
 if mode == "decide":

@@ -10,12 +10,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigurationError, StoreError
+from pipeline.errors import ConfigurationError, IncompleteScore, StoreError, StoreUnreachable
 from pipeline.settings import Settings
 from pipeline.stages import claims, score, shard_writer
 from pipeline.stages.embeddings import Embedded
@@ -26,7 +27,7 @@ from pipeline.storage.objects import ObjectStore
 from pipeline.storage.registry import CHAMPION
 from tests.integration.colours import picture, put_in_registry
 from tests.integration.commands import ROOT, environment
-from tests.integration.misbehaving import Plan, Proxy, misbehaving
+from tests.integration.misbehaving import Fault, Plan, Proxy, misbehaving
 
 IMAGES = 160
 COLOURS = ("red", "green", "blue", "black")
@@ -94,7 +95,8 @@ def embedded(place: Workplace, version: int = 1) -> Counter[int]:
     """How often each image is in the files of embeddings."""
     found: Counter[int] = Counter()
     for key in place.store.list_artifacts(f"embeddings/{place.stream.name}/{version}/"):
-        found.update(Embedded.from_bytes(place.store.get_artifact(key), key).image_ids.tolist())
+        if key.endswith(".npz"):
+            found.update(Embedded.from_bytes(place.store.get_artifact(key), key).image_ids.tolist())
     return found
 
 
@@ -190,8 +192,46 @@ def test_a_new_champion_ends_the_run_in_its_own_favour(place: Workplace, monkeyp
     # What is left of the old run, as Airflow's tasks, ends in peace.
     left = score_shard(place, planned["shards"][0], 1)
     assert (left["predictions"], left["superseded"]) == (0, True)
-    proof = score.finish(place, 1, planned["up_to"])
-    assert (proof["complete"], proof["superseded"]) == (False, True)
+    for version, overtaken in ((1, True), (2, False)):
+        proof = score.finish(place, version, planned["up_to"])
+        assert (proof["complete"], proof["superseded"]) == (not overtaken, overtaken)
+
+
+def test_a_promotion_after_the_last_prediction_is_noticed(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = place.stream.name
+    first = place.registry.version(name, 1)
+    proven = score.finish
+
+    def promoted_just_before(*args: Any) -> dict[str, Any]:
+        if place.registry.require_champion(name).version == 1:
+            second = place.registry.register(name, first.run_id, place.registry.model_file(first), first.tags)
+            place.registry.set_alias(name, CHAMPION, second)
+        return proven(*args)
+
+    monkeypatch.setattr(score, "finish", promoted_just_before)
+    done = score.score(place)
+    assert (done["version"], done["predictions"], done["complete"]) == (2, IMAGES, True)
+    assert len(predicted(place, 1)) == IMAGES
+
+
+def test_an_image_that_comes_back_meanwhile_is_the_next_runs(place: Workplace) -> None:
+    name, store = place.stream.name, place.store
+    key = place.catalog.shard_images(name, 1, 0, 10**9)[0].key
+    content = store.get_image(key, 10**6)
+    store._client.delete_object(Bucket=store.image_bucket, Key=key)
+    ingest(place)
+    planned = plan(place)
+    store.put_image(key, content, "image/png")
+    ingest(place)  # an old image: its id is no newer than the plan's last one
+    for shard in planned["shards"]:
+        first = max(int(shard.split("-")[0]), 2)  # it lies before the shard, or the shard would predict it
+        score_shard(place, f"{first}-{shard.split('-')[1]}", 1)
+    planned_at = datetime.fromisoformat(planned["planned_at"])
+    done = score.finish(place, 1, planned["up_to"], planned_at)
+    assert (done["images"], done["predictions"], done["complete"]) == (IMAGES - 1, IMAGES - 1, False)
+    with pytest.raises(IncompleteScore, match="1 images"):
+        score.finish(place, 1, planned["up_to"])
+    assert score.score(place)["complete"]
 
 
 def test_an_image_that_fails_is_recorded_and_not_tried_twice_in_a_run(place: Workplace) -> None:
@@ -210,6 +250,24 @@ def test_an_image_that_fails_is_recorded_and_not_tried_twice_in_a_run(place: Wor
     assert (again["new"], again["failures"]) == (1, 2)
 
 
+def test_an_object_that_hangs_alone_is_recorded_and_a_store_that_does_is_down(place: Workplace) -> None:
+    (shard,) = plan(place)["shards"]
+    images = [image.key for image in place.catalog.shard_images(place.stream.name, 1, 0, 10**9)]
+    alone: dict[str, Fault] = {images[5]: "stall"}
+    all_of_them: dict[str, Fault] = dict.fromkeys(images, "hang")
+    for always, well in ((all_of_them, False), (alone, True)):
+        with misbehaving(str(place.settings.s3_endpoint), Plan(always=always)) as proxy:
+            settings = place.settings.model_copy(update={"s3_endpoint": proxy.address, "s3_timeout": 0.2})
+            with workplace(settings, place.stream.name) as cut_off:
+                if well:
+                    assert score_shard(cut_off, shard, 1)["predictions"] == IMAGES - 1
+                else:
+                    with pytest.raises(StoreUnreachable):
+                        score_shard(cut_off, shard, 1)
+    found = place.catalog.completeness(place.stream.name, 1)
+    assert (found.failures, found.missing) == (1, 0)
+
+
 def test_cells_that_others_have_finished_are_let_go_at_once(place: Workplace) -> None:
     done = score.score(place)
     ids = (1, place.catalog.newest_image(place.stream.name))
@@ -219,6 +277,9 @@ def test_cells_that_others_have_finished_are_let_go_at_once(place: Workplace) ->
     with place.catalog._cursor() as cursor:
         cursor.execute("select count(*) as held from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()")
         assert cursor.fetchone()["held"] == 0
+        # Nor does a machine that was lost hold them for hours: the server asks whether it is still there.
+        cursor.execute("select current_setting('tcp_keepalives_idle') as idle, inet_client_addr() is null as socket")
+        assert cursor.fetchone() == {"idle": "30", "socket": False}
 
 
 def test_shards_take_the_minutes_they_shall(place: Workplace) -> None:

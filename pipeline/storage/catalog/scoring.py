@@ -53,6 +53,14 @@ class Scoring(Statements):
         """Let others have it."""
         self._one("score", "release", lock=name)
 
+    def claim_shared(self, name: str) -> bool:
+        """Take a name together with others who take it so, if nobody has it alone."""
+        return bool(self._one("score", "claim_shared", lock=name)["claimed"])
+
+    def release_shared(self, name: str) -> None:
+        """Let go of what was taken together with others."""
+        self._one("score", "release_shared", lock=name)
+
     def now(self) -> datetime:
         """The database's clock."""
         now: datetime = self._one("score", "now")["now"]
@@ -105,17 +113,31 @@ class Scoring(Statements):
             cursor.execute(queries("score")["forgive_failures"], {"version": version})
         return written
 
+    def predicted_among(self, stream: str, version: int, image_ids: Sequence[int]) -> list[int]:
+        """Those of some images that the version has predicted."""
+        rows = self._all("score", "predicted_among", stream=stream, version=version, ids=list(image_ids))
+        return [row["image_id"] for row in rows]
+
     def newest_image(self, stream: str) -> int:
         """Id of the newest image of the closed batches, or 0."""
         return int(self._one("score", "newest_image", stream=stream)["id"])
 
-    def completeness(self, stream: str, version: int, up_to: int = NO_LIMIT) -> Completeness:
-        """How many images up to an id the version has predicted, failed on, or missed."""
-        return Completeness(**self._one("score", "completeness", stream=stream, version=version, up_to=up_to))
+    def completeness(
+        self, stream: str, version: int, up_to: int = NO_LIMIT, planned_at: datetime | None = None
+    ) -> Completeness:
+        """How many images up to an id the version has predicted, failed on, or missed.
 
-    def missing_keys(self, stream: str, version: int, up_to: int = NO_LIMIT) -> list[str]:
-        """Keys of up to five images that the version has neither predicted nor failed on."""
-        return [row["key"] for row in self._all("score", "missing_keys", stream=stream, version=version, up_to=up_to)]
+        Old images that have come back to the store since the plan are not missed: they are the next run's.
+        """
+        values = {"up_to": up_to, "planned_at": planned_at or NEVER}
+        return Completeness(**self._one("score", "completeness", stream=stream, version=version, **values))
+
+    def missing_keys(
+        self, stream: str, version: int, up_to: int = NO_LIMIT, planned_at: datetime | None = None
+    ) -> list[str]:
+        """Keys of up to five images that the version has missed."""
+        values = {"up_to": up_to, "planned_at": planned_at or NEVER}
+        return [row["key"] for row in self._all("score", "missing_keys", stream=stream, version=version, **values)]
 
     def predictions_of_batch(self, stream: str, version: int, batch: int) -> list[dict[str, Any]]:
         """Image id, true label, split and predicted label (None where there is none) of a batch's images."""

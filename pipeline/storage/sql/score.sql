@@ -46,6 +46,12 @@ select pg_try_advisory_lock(hashtextextended(%(lock)s, 0)) as claimed;
 -- name: release
 select pg_advisory_unlock(hashtextextended(%(lock)s, 0)) as released;
 
+-- name: claim_shared
+select pg_try_advisory_lock_shared(hashtextextended(%(lock)s, 0)) as claimed;
+
+-- name: release_shared
+select pg_advisory_unlock_shared(hashtextextended(%(lock)s, 0)) as released;
+
 -- name: now
 select now() as now;
 
@@ -106,19 +112,31 @@ where not exists (
 )
 on conflict (image_id, model_version) do update set reason = excluded.reason, failed_at = now();
 
+-- name: predicted_among
+select image_id from tidemark.prediction
+where stream = %(stream)s and model_version = %(version)s and image_id = any(%(ids)s);
+
 -- name: newest_image
 select coalesce(max(id), 0) as id from tidemark.live_image where stream = %(stream)s;
 
 -- name: completeness
--- Images up to one id: those that came in later are the next run's.
-select count(*) as images,
-       count(p.image_id) as predictions,
-       count(f.image_id) filter (where p.image_id is null) as failures,
-       count(*) filter (where p.image_id is null and f.image_id is null) as missing
-from tidemark.live_image i
-left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
-left join tidemark.prediction_failure f on f.image_id = i.id and f.model_version = %(version)s
-where i.stream = %(stream)s and i.id <= %(up_to)s;
+-- Images up to one id: those that came in later are the next run's, as are old ones that have come back since the plan.
+select count(*) filter (where not back) as images,
+       count(*) filter (where predicted) as predictions,
+       count(*) filter (where failed and not predicted) as failures,
+       count(*) filter (where not (predicted or failed or back)) as missing,
+       count(*) filter (where back) as back
+from (
+    select p.image_id is not null as predicted, f.image_id is not null as failed,
+           p.image_id is null and f.image_id is null and not exists (
+               select 1 from tidemark.object o
+               where o.image_id = i.id and o.status = 'accepted' and o.seen_at <= %(planned_at)s
+           ) as back
+    from tidemark.live_image i
+    left join tidemark.prediction p on p.image_id = i.id and p.model_version = %(version)s
+    left join tidemark.prediction_failure f on f.image_id = i.id and f.model_version = %(version)s
+    where i.stream = %(stream)s and i.id <= %(up_to)s
+) due;
 
 -- name: missing_keys
 select i.key
@@ -126,6 +144,10 @@ from tidemark.live_image i
 where i.stream = %(stream)s and i.id <= %(up_to)s
   and not exists (select 1 from tidemark.prediction p where p.image_id = i.id and p.model_version = %(version)s)
   and not exists (select 1 from tidemark.prediction_failure f where f.image_id = i.id and f.model_version = %(version)s)
+  and exists (
+      select 1 from tidemark.object o
+      where o.image_id = i.id and o.status = 'accepted' and o.seen_at <= %(planned_at)s
+  )
 order by i.id
 limit 5;
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.model.processors import available_processors, resolve_threads
+from pipeline.model.processors import MOST_LANES, available_processors, lanes_for, resolve_threads
 
 MINE = len(os.sched_getaffinity(0))
 
@@ -54,3 +54,12 @@ def test_nonsense_in_the_files_limits_nothing(tmp_path: Path) -> None:
 def test_a_number_in_the_recipe_wins() -> None:
     assert resolve_threads(3) == 3
     assert resolve_threads(0) == available_processors() >= 1
+
+
+@pytest.mark.parametrize("threads", range(1, 65))
+def test_lanes_leave_no_processor_idle(threads: int) -> None:
+    lanes = lanes_for(threads)
+    each = -(-threads // lanes)  # as the classifier divides them
+    assert lanes <= MOST_LANES
+    assert threads <= lanes * each < threads + each
+    assert lanes == threads or threads > MOST_LANES
