@@ -18,6 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from pipeline.local import mlflow_server as mlflow_service
 from pipeline.local import stack
+from pipeline.model.processors import wait_asleep
 from pipeline.settings import Settings
 from pipeline.storage.objects import ObjectStore
 from tests.embedded import Servers, embedded
@@ -26,6 +27,7 @@ MLFLOW_BUCKET = "mlflow-artifacts"
 # These start Airflow: one after the other, since two at once would fight over the processors until one times out.
 AIRFLOW = {"dags", "e2e", "integration/test_stack.py", "integration/test_demo_reset.py"}
 
+wait_asleep()  # as the command does
 
 # Started in the background by a shell, this process ignores Ctrl-C, and so would all whose answer to it is tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():

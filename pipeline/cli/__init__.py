@@ -11,6 +11,7 @@ import typer
 
 from pipeline.cli import intake, labels, messages, nightly, operations, predictions, stack, streams
 from pipeline.cli.nightly import parse_overrides
+from pipeline.model.processors import wait_asleep
 
 __all__ = ["app", "main", "parse_overrides"]
 
@@ -35,6 +36,7 @@ def _terminated(signum: int, frame: Any) -> None:
 def main() -> None:
     """Entry point of the command and of ``python -m pipeline``."""
     signal.signal(signal.SIGTERM, _terminated)
+    wait_asleep()
     # A closed pipe on the other side (`tidemark models x | head`) is no error of ours.
     try:
         app()

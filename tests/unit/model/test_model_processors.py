@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.model.processors import MOST_LANES, available_processors, lanes_for, resolve_threads
+from pipeline.model.processors import MOST_LANES, available_processors, lanes_for, resolve_threads, wait_asleep
 
 MINE = len(os.sched_getaffinity(0))
 
@@ -63,3 +63,14 @@ def test_lanes_leave_no_processor_idle(threads: int) -> None:
     assert lanes <= MOST_LANES
     assert threads <= lanes * each < threads + each
     assert lanes == threads or threads > MOST_LANES
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    wait_asleep()
+    assert os.environ["OMP_WAIT_POLICY"] == expected
