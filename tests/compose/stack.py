@@ -84,13 +84,13 @@ class Stack:
         self.compose("stop", "minio")
         mounted = ("--user", "0", "--entrypoint", "sh", "-v", f"{volume}:/from")
         used = int(self.docker("run", "--rm", *mounted, image, "-c", "du -sm /from").split()[0])
-        size = f"o=size={used + room + 500}m"
+        size = f"o=size={2 * used + 500}m"
         self.docker("volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", size, SMALL)
         try:
             # What is in memory is there for as long as a container holds it.
-            hold = (
-                "cp -a /from/. /small && head -c 500M /dev/zero >/small/.filler && touch /tmp/ready && sleep infinity"
-            )
+            free = "$(df -m /small | awk 'NR == 2 {print $4}')"
+            fill = f"head -c $(({free} - {room}))M /dev/zero >/small/.filler"
+            hold = f"cp -a /from/. /small && {fill} && touch /tmp/ready && sleep infinity"
             self.docker("run", "-d", "--name", SMALL, *mounted, "-v", f"{SMALL}:/small", image, "-c", hold)
             until(lambda: "ready" in self.docker("exec", SMALL, "ls", "/tmp"), 120, "the small disk is not ready")
             self.compose("-f", "tests/compose/small.yaml", "up", "-d", "--no-deps", "minio")

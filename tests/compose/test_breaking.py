@@ -83,7 +83,7 @@ def test_what_was_due_while_the_scheduler_was_away_is_done_after_it(stack: Stack
 
 def test_a_full_store_is_named_and_costs_nothing(stack: Stack) -> None:
     champion, images = stack.champion, stack.images
-    with stack.on_a_small_disk(room=8) as make_room:
+    with stack.on_a_small_disk(room=1) as make_room:
         said = stack.compose("run", "--rm", "-T", "cli", "retrain", STREAM, "--force", check=False)
         print(said[-3000:])
         last = said.strip().splitlines()[-1]
