@@ -84,14 +84,14 @@ def test_what_was_due_while_the_scheduler_was_away_is_done_after_it(stack: Stack
 def test_a_full_store_is_named_and_costs_nothing(stack: Stack) -> None:
     champion, images = stack.champion, stack.images
     with stack.on_a_small_disk(room=1) as make_room:
-        said = stack.compose("run", "--rm", "-T", "cli", "retrain", STREAM, "--force", check=False)
+        retrain = ("retrain", STREAM, "--force", "--set", "train.epochs=1")
+        said = stack.compose("run", "--rm", "-T", "cli", *retrain, check=False)
         print(said[-3000:])
-        last = said.strip().splitlines()[-1]
-        assert "store" in last
+        assert "error: MLflow at http://mlflow:5000 answers but fails (status 500): see that its artefact store" in said
         assert "Traceback" not in said
         assert (stack.champion, stack.predictions()) == (champion, images)
         make_room()
-        stack.cli("retrain", STREAM, "--force")
+        stack.cli(*retrain)
         assert stack.champion >= champion
     stack.cli("status", STREAM)
     complete(stack, images, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,6 +39,11 @@ class Connection:
             yield
         except MlflowException as error:
             text = " ".join(str(error).split())
+            if failing := re.search(r"too many (5\d\d) error responses", text):
+                raise RegistryError(
+                    f"MLflow at {self._place} answers but fails (status {failing[1]}): see that its artefact store has "
+                    "room and its database is there – its log names which –, then run this again"
+                ) from error
             if "Max retries exceeded" in text or "Connection" in text or "timed out" in text:
                 raise RegistryError(
                     f"MLflow at {self._place} does not answer: start it (embedded stack: `tidemark up`) "
