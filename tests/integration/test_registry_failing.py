@@ -19,8 +19,6 @@ class Failing(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_POST = do_PUT = do_GET
-
     def log_message(self, *said: Any) -> None:
         pass
 
