@@ -61,7 +61,8 @@ for source in sources():
                 "finish": True,
                 "model": XComArg(plan, key="model"),
                 "up_to": XComArg(plan, key="up_to"),
-                "planned_at": XComArg(plan, key="planned_at"),
+                # A plan of an earlier release has none.
+                "planned_at": "{{ ti.xcom_pull(task_ids='plan', key='planned_at') or '' }}",
             },
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,  # also when there was nothing to score
         )

@@ -163,6 +163,10 @@ class NotDelivered(TidemarkError):
     """A channel did not take a message."""
 
 
+class MessageRefused(NotDelivered):
+    """A channel works, but does not take this one message."""
+
+
 class PartlyDelivered(TidemarkError):
     """A channel took a message for some of its recipients; the others are named with what it says of each."""
 

@@ -23,6 +23,7 @@ class Received:
         posts: Path, headers and body of each request.
         failures: So many of the next ones are refused.
         strangers: Addresses that get no mail here.
+        unwelcome: What has these words in it is refused for good.
         goodbye: What the mail server says at the end.
         redirect: Where requests are sent on to instead.
         asked: Connections or requests so far.
@@ -33,6 +34,7 @@ class Received:
     posts: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     failures: int = 0
     strangers: set[str] = field(default_factory=set)
+    unwelcome: bytes = b""
     goodbye: str = "221 bye"
     redirect: str | None = None
     asked: int = 0
@@ -72,6 +74,9 @@ def mail_server() -> Iterator[Received]:
                     content = b""
                     while (part := self.rfile.readline()) not in (b".\r\n", b""):
                         content += part.removeprefix(b".") if part.startswith(b"..") else part
+                    if received.unwelcome and received.unwelcome in content:
+                        self._say("554 this looks like spam")
+                        continue
                     received.mails.append((sender, recipients, message_from_bytes(content)))
                     self._say("250 ok")
                 elif verb == "QUIT":
@@ -103,6 +108,8 @@ def web_server() -> Iterator[Received]:
             elif received.failures:
                 received.failures -= 1
                 self.send_response(503)
+            elif received.unwelcome and received.unwelcome in body:
+                self.send_response(422)
             else:
                 received.posts.append((self.path, dict(self.headers), body))
                 self.send_response(200)

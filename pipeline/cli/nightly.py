@@ -106,9 +106,11 @@ def score(
         if plan + finish + (shard is not None) > 1:
             usage_error("--plan, --shard and --finish are steps of one run: give one of them")
         try:
-            planned = datetime.fromisoformat(planned_at).astimezone() if planned_at else None
+            planned = datetime.fromisoformat(planned_at) if planned_at else None
         except ValueError:
-            usage_error(f"--planned-at is a time such as 2026-11-20T03:00:00+00:00, not {planned_at!r}")
+            planned = datetime.min  # noqa: DTZ901 - without an offset, as below
+        if planned and (planned.tzinfo is None or not finish):
+            usage_error("--planned-at goes with --finish, and is a time such as 2026-11-20T03:00:00+00:00")
         if plan:
             return stage.plan(place, limit)
         if shard is None and not finish:

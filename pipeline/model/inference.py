@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.errors import ModelUnreadable
 from pipeline.images.preprocess import Preprocessing
 from pipeline.model.metadata import EMBEDDING, INPUT, PROBABILITIES, ModelMetadata
-from pipeline.model.processors import resolve_threads
+from pipeline.model.processors import resolve_threads, threads_of_a_lane
 
 REMEDY = "export it again with `tidemark retrain`, or roll back to a version that is whole"
 
@@ -62,7 +62,7 @@ class Classifier:
         if not path.is_file():
             raise ModelUnreadable(f"there is no ONNX file {path}: {REMEDY}")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = -(-self.threads // self.lanes)
+        options.intra_op_num_threads = threads_of_a_lane(self.threads, self.lanes)
         options.inter_op_num_threads = 1
         if self.lanes > 1:  # a lane that decodes meanwhile needs the processors that waiting threads would burn
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -39,6 +39,11 @@ def lanes_for(threads: int) -> int:
     return -(-threads // -(-threads // MOST_LANES))
 
 
+def threads_of_a_lane(threads: int, lanes: int) -> int:
+    """Threads that compute one lane's batch, so that together there are no fewer than so many."""
+    return -(-threads // lanes)
+
+
 def wait_asleep() -> None:
     """Let threads that compute together sleep while they wait for each other, in this process and its children.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pipeline.errors import ConfigurationError, NotDelivered, PartlyDelivered
+from pipeline.errors import ConfigurationError, MessageRefused, NotDelivered, PartlyDelivered
 from pipeline.notify.message import Message
 
 SECONDS = 20  # that a mail server may stay silent
@@ -77,7 +77,8 @@ class MailServer:
         """Hand in one message for some people.
 
         Raises:
-            NotDelivered: The server cannot be reached, or refuses the login, the message or everybody; nobody gets it.
+            NotDelivered: The server cannot be reached, or refuses the login; nobody gets it.
+            MessageRefused: It refuses this message, or everybody whom it is for.
             PartlyDelivered: It refuses some of them; the others get it.
         """
         mail = EmailMessage()
@@ -100,9 +101,10 @@ class MailServer:
                 server.close()
         except smtplib.SMTPAuthenticationError:
             raise NotDelivered(f"{self.host} refuses the login of {self.user}: check TIDEMARK_SMTP_URL") from None
+        except (smtplib.SMTPDataError, smtplib.SMTPRecipientsRefused) as error:
+            raise MessageRefused(f"{self.host}:{self.port} refuses this mail: {_words(error)}") from None
         except (OSError, smtplib.SMTPException, UnicodeError) as error:
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise NotDelivered(f"{self.host}:{self.port} takes no mail: {said}") from None
+            raise NotDelivered(f"{self.host}:{self.port} takes no mail: {_words(error)}") from None
         if refused:
             sayings = {name: _said(code, words) for name, (code, words) in refused.items()}
             sentence = f"{self.host} takes no mail for {', '.join(sorted(refused))}"
@@ -120,6 +122,10 @@ class MailServer:
                 server.close()
                 raise
         return server
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _said(code: int, words: bytes) -> str:

@@ -10,15 +10,16 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.errors import ConfigurationError, NotDelivered
+from pipeline.errors import ConfigurationError, MessageRefused, NotDelivered
 from pipeline.notify.message import Message
 
 SECONDS = (5, 15)  # to connect, and that an answer may take
+OF_THE_ADDRESS = frozenset({401, 403, 404, 405, 407, 408, 410, 421, 425, 429})  # whatever is sent there
 MOST_TEXT = 3000  # characters of one block of Slack's
 # What Slack reads as markup of its own, and what Markdown takes for emphasis and code: as letters that look like it.
 LETTERS = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "*": "∗", "~": "∼", "`": "ˋ"})
 # After these an invisible character that joins words (U+2060) keeps a mention, a link or an address from being one.
-ACTIVE = re.compile(r"@|\[|\](?=[(\[:])|(?:https?|ftp):(?=//)|\bwww(?=\d{0,3}\.)", re.IGNORECASE)
+ACTIVE = re.compile(r"@|\[|\](?=[(\[:])|(?:https?|ftp):(?=//)|(?<![^\W_])www(?=\d{0,3}\.)", re.IGNORECASE)
 
 
 def require_address(url: str, setting: str) -> str:
@@ -94,5 +95,7 @@ def _post(url: str, body: bytes, headers: dict[str, Any]) -> None:
             status = answer.status_code
     except requests.RequestException as error:
         raise NotDelivered(f"{host} does not answer ({type(error).__name__})") from None
+    if 400 <= status < 500 and status not in OF_THE_ADDRESS:
+        raise MessageRefused(f"{host} refuses this message with status {status}")
     if not 200 <= status < 300:
         raise NotDelivered(f"{host} answers with status {status}")

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.errors import Busy, ConfigurationError, NotDelivered, PartlyDelivered, StoreError
+from pipeline.errors import Busy, ConfigurationError, MessageRefused, NotDelivered, PartlyDelivered, StoreError
 from pipeline.notify.mail import MailServer
 from pipeline.notify.message import Message
 from pipeline.notify.webhooks import require_address, send_signed, send_to_slack
@@ -91,9 +91,15 @@ def _send(place: Workplace, senders: dict[str, Send]) -> dict[str, int]:
             return told
         for row in rows:
             seen.add((row["id"], row["channel"]))
-            done = row["channel"] not in down and _deliver(place, row, senders[row["channel"]])
-            if not done:  # the others would fail as well, and slowly
-                down.add(row["channel"])
+            done = False
+            if row["channel"] not in down:
+                try:
+                    done = _deliver(place, row, senders[row["channel"]])
+                    if not done:  # the others would fail as well, and slowly
+                        down.add(row["channel"])
+                except MessageRefused as error:  # no matter of the others, which must not wait behind it
+                    place.catalog.note_delivery(row["id"], row["channel"], str(error))
+                    log.warning("%r is not told by %s: %s", row["title"], row["channel"], error)
             told["delivered" if done else "undelivered"] += 1
 
 
@@ -215,7 +221,11 @@ def _links(place: Workplace, check_id: str | None) -> dict[str, str]:
 
 
 def _deliver(place: Workplace, row: dict[str, Any], send: Send) -> bool:
-    """Try a few times to send one message by one channel, and keep what came of it."""
+    """Try a few times to send one message by one channel, and keep what came of it.
+
+    Raises:
+        MessageRefused: It is this message that the channel does not take; trying again at once would not help.
+    """
     message = Message(
         id=f"{row['stream']}-{row['id']}",
         stream=row["stream"],
@@ -229,6 +239,8 @@ def _deliver(place: Workplace, row: dict[str, Any], send: Send) -> bool:
     for pause in (*PAUSES, None):
         try:
             send(message)
+        except MessageRefused:
+            raise
         except NotDelivered as error:
             place.catalog.note_delivery(row["id"], row["channel"], str(error))
             if pause is None:
@@ -237,10 +249,13 @@ def _deliver(place: Workplace, row: dict[str, Any], send: Send) -> bool:
             time.sleep(pause)
             continue
         except PartlyDelivered as partly:  # those who have it must not get it again
-            for recipient, said in partly.refused.items():
-                place.catalog.note_refusal(row["id"], _alone(row["channel"], recipient), said)
+            with place.catalog.transaction():
+                for recipient, said in partly.refused.items():
+                    place.catalog.note_refusal(row["id"], _alone(row["channel"], recipient), said)
+                place.catalog.note_delivery(row["id"], row["channel"])
             log.warning("%r: %s; the others have it", row["title"], partly)
-        place.catalog.note_delivery(row["id"], row["channel"])
+        else:
+            place.catalog.note_delivery(row["id"], row["channel"])
         log.info("told by %s: %s", row["channel"], row["title"])
         return True
     return False

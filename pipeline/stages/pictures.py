@@ -117,9 +117,12 @@ class Pictures:
             if drawing is None:
                 if len(self._drawing) >= MOST_WAITING:
                     return NoPicture.LATER
-                drawing = self._drawing[name] = Future()
+                drawing = Future()
                 work = (settings, stream, name, sha256, drawing)
+                # Started before it is noted: where no thread is to be had, nobody must wait for it. It cannot end
+                # first, since it takes this lock to do so.
                 threading.Thread(target=self._draw, args=work, name="picture", daemon=True).start()
+                self._drawing[name] = drawing
             if self._requests >= MOST_REQUESTS:
                 return NoPicture.LATER
             self._requests += 1

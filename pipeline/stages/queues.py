@@ -110,8 +110,9 @@ class Queues:
 
         with self._lock:
             if stream not in self._sorting:
-                self._sorting[stream] = threading.Thread(target=sort, name=f"queue-{stream}", daemon=True)
-                self._sorting[stream].start()
+                thread = threading.Thread(target=sort, name=f"queue-{stream}", daemon=True)
+                thread.start()  # before it is noted, as it may fail; it takes this lock before it ends
+                self._sorting[stream] = thread
 
 
 def _without_labelled(catalog: Catalog, stream: str, kept: _Sorted, state: dict[str, Any]) -> Queue | None:

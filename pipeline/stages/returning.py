@@ -19,6 +19,8 @@ def require_able(catalog: Catalog, store: ObjectStore, stream: str, version: int
         ArtefactDamaged: It has no reference.
         ServiceError: Database or store do not serve.
     """
+    if champion is None:
+        raise ConfigurationError(f"no version of stream {stream} is in charge yet: there is nothing to return from")
     if version == champion:
         raise ConfigurationError(f"version {version} of stream {stream} is in charge already")
     if when := catalog.pruned(stream, "model", str(version)).get(str(version)):

@@ -51,8 +51,7 @@ def plan(place: Workplace, limit: int | None = None) -> dict[str, Any]:
         log.info("stream %s has no champion yet: nothing to score", stream.name)
         return {"stage": "score", "stream": stream.name, "version": None, "images": 0, "shards": [], "up_to": 0}
     # First: whatever comes in later, or comes back, is the next run's.
-    newest, planned_at = place.catalog.newest_image(stream.name), place.catalog.now()
-    gather_leftovers(place, champion.version)  # before images that a kill left without a prediction get theirs
+    newest, planned_at = place.catalog.newest_image(stream.name), place.catalog.plan_time()
     known = _use_checks(place, champion)
     size = _shard_size(place)
     shards = place.catalog.plan_shards(stream.name, champion.version, size, MAX_SHARDS, limit)
@@ -123,6 +122,8 @@ def finish(
     log.info(
         "%d images, %d predictions by version %d, %d failures", found.images, found.predictions, version, found.failures
     )
+    if found.back:
+        log.info("%d old images have come back since the run was planned: they are the next one's", found.back)
     champion = note_champion(place)  # asked last: who took charge a moment ago predicts all images anew
     superseded = champion is None or champion.version != version
     if superseded:
@@ -143,6 +144,7 @@ def finish(
         "images": found.images,
         "predictions": found.predictions,
         "failures": found.failures,
+        "back": found.back,
     }
 
 

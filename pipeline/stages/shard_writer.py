@@ -13,7 +13,6 @@ from pipeline.model.inference import Classifier
 from pipeline.records import Prediction
 from pipeline.stages.answers import Answers
 from pipeline.stages.claims import Claims
-from pipeline.stages.embedding_parts import keeping
 from pipeline.stages.embeddings import Embedded, joined
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
@@ -66,14 +65,12 @@ class ShardWriter:
             found = joined(self._classifier, self._blocks)
             stream = self._place.stream
             predictions = predictions_of(self._classifier.classes, found, stream.score.top_k)
-            with keeping(self._place, self._version):
-                if len(found):
-                    ids = sorted(found.image_ids.tolist())
-                    name = keys.embedding_part(stream.name, self._version, self._shard, ids)
-                    self._place.store.put_artifact(name, found.to_bytes())
-                self.predictions += self._place.catalog.write_answers(
-                    stream.name, self._version, predictions, found.failures
-                )
+            if len(found):
+                name = keys.embedding_part(stream.name, self._version, self._shard, sorted(found.image_ids.tolist()))
+                self._place.store.put_artifact(name, found.to_bytes())
+            self.predictions += self._place.catalog.write_answers(
+                stream.name, self._version, predictions, found.failures
+            )
             self.failures += len(found.failures)
             for reason in list(found.failures.values())[:10]:
                 log.warning("left out: %s", reason)

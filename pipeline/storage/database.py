@@ -53,6 +53,7 @@ def _let_the_server_notice_our_end(opened: Connection) -> None:
         "tcp_keepalives_idle": "30s",
         "tcp_keepalives_interval": "10s",
         "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "60s",  # for what was sent and never acknowledged, where keepalives say nothing
         "client_connection_check_interval": "5s",
     }
     with opened.cursor() as cursor:

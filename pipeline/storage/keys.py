@@ -35,16 +35,6 @@ def embedding_parts(stream: str, version: int, shard: str | None = None) -> str:
     return f"embeddings/{stream}/{version}/parts/{f'{shard}/' if shard else ''}"
 
 
-def gathering_notes(stream: str, version: int) -> str:
-    """Prefix of the notes of which parts are being put together into one file of ``embeddings``."""
-    return f"{embedding_parts(stream, version)}gathering-"
-
-
-def gathering_note(stream: str, version: int, file: str) -> str:
-    """The note for one such file."""
-    return f"{gathering_notes(stream, version)}{file.rpartition('/')[2]}.json"
-
-
 def embedding_part(stream: str, version: int, shard: str, images: Sequence[int]) -> str:
     """Some images of a shard that is under way, by id."""
     return f"{embedding_parts(stream, version, shard)}{score_shard(images)}.npz"

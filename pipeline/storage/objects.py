@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from pipeline.storage.store_errors import StoreErrors, is_of_the_object
 log = logging.getLogger(__name__)
 
 LONGEST_LINK = 7 * 24 * 3600  # seconds; a signature of version 4 holds no longer
+OTHERS = 3  # objects to ask for before the store counts as down
 MOST_OF_AN_ARTEFACT = 1 << 40  # bytes; our own files are read whole
 
 
@@ -120,11 +122,14 @@ class ObjectStore:
                     raise _rejected(refusal) from refusal
                 raise
             except TimeoutError as silence:
-                if self._hangs_alone(key, max_bytes):
+                if not self._serves_others(key, max_bytes):
+                    raise
+                try:
+                    answer = self._ask(key, max_bytes)
+                except TimeoutError:
                     raise ImageRejected(
                         "refused", "the store hangs on this object though it serves others: check it there"
                     ) from silence
-                raise
         if answer.body is None:
             raise ImageRejected("too_large", f"larger than {max_bytes} bytes (ingest.max_bytes)")
         return Fetched(
@@ -139,28 +144,29 @@ class ObjectStore:
         known = is_of_the_object(refusal)
         return self._lists(key) if known is None else known
 
-    def _hangs_alone(self, key: str, max_bytes: int) -> bool:
-        """Whether an object does not come, asked for once more after another one has come."""
-
-        def ask_for(which: str) -> None:
-            # `most` stops what is larger before it is read: the store serves it all the same.
-            self._reader.get(self.image_bucket, which, most=max_bytes, understand=lambda answer: answer, attempts=1)
-
-        try:
-            page = fetch_page(self._reader, self.image_bucket, key.split("/")[0] + "/", None, most_keys=20)
-            others = [item.key for item in page.objects if item.key != key]
-            if not others:
+    def _serves_others(self, key: str, max_bytes: int) -> bool:
+        """Whether other objects come while one does not; each is asked for once."""
+        others: list[str] = []
+        for prefix in (key.split("/")[0] + "/", ""):
+            try:
+                page = fetch_page(self._reader, self.image_bucket, prefix, None, most_keys=20, attempts=1)
+            except FAILURES:
                 return False
-            ask_for(others[-1])
-        except FAILURES:
-            return False
-        try:
-            ask_for(key)
-        except TimeoutError:
-            return True
-        except FAILURES:
-            pass
+            others = others or [item.key for item in page.objects if item.key != key]
+        for other in random.sample(others, min(len(others), OTHERS)):
+            try:
+                self._ask(other, max_bytes)
+            except Answered as refusal:
+                if refusal.status < 500:
+                    return True
+            except FAILURES:
+                continue
+            else:
+                return True
         return False
+
+    def _ask(self, key: str, max_bytes: int) -> Answer:
+        return self._reader.get(self.image_bucket, key, most=max_bytes, understand=lambda answer: answer, attempts=1)
 
     def _lists(self, key: str) -> bool:
         try:

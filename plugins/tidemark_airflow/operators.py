@@ -228,7 +228,7 @@ class ShardPlan(StageOperator):
             raise AirflowSkipException("no model version is in charge yet")
         context["ti"].xcom_push(key="model", value=result["version"])
         context["ti"].xcom_push(key="up_to", value=result["up_to"])
-        context["ti"].xcom_push(key="planned_at", value=result["planned_at"])
+        context["ti"].xcom_push(key="planned_at", value=result.get("planned_at"))
         return [{"shard": shard, "model": result["version"]} for shard in result["shards"]]
 
 

@@ -93,7 +93,11 @@ def _back(request: Request) -> str:
         here = request.url
     else:
         here = URL(request.headers.get("referer", ""))
-        if here.hostname != request.url.hostname or not here.path.startswith(f"{base()}/"):
+        try:
+            ours = here.hostname == request.url.hostname and here.path.startswith(f"{base()}/")
+        except ValueError:  # no address at all
+            ours = False
+        if not ours:
             return f"{base()}/"
     return f"{here.path}?{here.query}" if here.query else here.path
 

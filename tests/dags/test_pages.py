@@ -104,7 +104,13 @@ def test_after_the_login_it_goes_on_where_it_was(get: Get, airflow: AirflowServe
     form = {"method": "POST", "data": {"token": "x"}}
     here = f"{airflow.address}/tidemark/streams/live/queue?labelled=1"
     assert back("/streams/live/labels", headers={"Referer": here}, **form) == "/tidemark/streams/live/queue?labelled=1"
-    for strange in ("https://evil.example/tidemark/x", f"{airflow.address}/elsewhere", "//evil.example", ""):
+    for strange in (
+        "https://evil.example/tidemark/x",
+        f"{airflow.address}/elsewhere",
+        "//evil.example",
+        "http://[",
+        "",
+    ):
         assert back("/streams/live/labels", headers={"Referer": strange}, **form) == "/tidemark/"
 
 

@@ -151,6 +151,7 @@ def test_shards_are_mapped_over_the_plan_and_few_at_a_time(alone: Parsed) -> Non
     assert options["finish"] is True
     assert "task_ids='plan'" in options["model"]
     assert "key='model'" in options["model"]
+    assert options["planned_at"].endswith("or '' }}")  # a plan of an earlier release has none
 
 
 def test_only_the_check_links_to_a_report(alone: Parsed) -> None:

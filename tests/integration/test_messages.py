@@ -153,6 +153,19 @@ def test_a_channel_that_fails_is_tried_again_and_holds_up_no_other(
     assert events(web) == ["alarm", "alarm"]
 
 
+def test_a_message_that_is_refused_holds_up_no_other(opened: Opened, receivers: tuple[Received, Received]) -> None:
+    mail, web = receivers
+    mail.unwelcome = web.unwelcome = b"batch 1 differ"
+    with opened() as place:
+        record(place, 1)
+        record(place, 2)
+        first = notify(place)
+        assert (first["delivered"], first["undelivered"]) == (3, 3)
+        mail.unwelcome = web.unwelcome = b""
+        assert notify(place)["delivered"] == 3
+    assert len(mail.mails) == 2
+
+
 def test_one_refused_address_is_tried_again_alone(opened: Opened, receivers: tuple[Received, Received]) -> None:
     mail, _ = receivers
     mail.strangers = {"bo@example.org"}

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.cli import parse_overrides
+from pipeline.cli import main, parse_overrides
 from pipeline.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +106,15 @@ def test_overrides_are_read_as_yaml() -> None:
     for wrong in ("novalue", "=5", "a=[1"):
         with pytest.raises(ConfigurationError):
             parse_overrides([wrong])
+
+
+def test_every_command_lets_waiting_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["tidemark", "--help"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit):
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"

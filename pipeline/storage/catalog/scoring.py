@@ -113,10 +113,10 @@ class Scoring(Statements):
             cursor.execute(queries("score")["forgive_failures"], {"version": version})
         return written
 
-    def predicted_among(self, stream: str, version: int, image_ids: Sequence[int]) -> list[int]:
-        """Those of some images that the version has predicted."""
-        rows = self._all("score", "predicted_among", stream=stream, version=version, ids=list(image_ids))
-        return [row["image_id"] for row in rows]
+    def plan_time(self) -> datetime:
+        """The database's clock, put back to before whatever is being written now and is not to be seen yet."""
+        planned_at: datetime = self._one("score", "plan_time")["planned_at"]
+        return planned_at
 
     def newest_image(self, stream: str) -> int:
         """Id of the newest image of the closed batches, or 0."""

@@ -55,6 +55,12 @@ select pg_advisory_unlock_shared(hashtextextended(%(lock)s, 0)) as released;
 -- name: now
 select now() as now;
 
+-- name: plan_time
+-- A row carries the time at which its transaction began; backend_xid is of those that write.
+select least(now(), min(xact_start)) as planned_at
+from pg_stat_activity
+where usename = current_user and datname = current_database() and backend_xid is not null;
+
 -- name: speed
 -- Images a second of the newest shards; those of a few images say little but how long a start takes.
 select sum(predictions + failures) / sum(seconds) as speed
@@ -111,10 +117,6 @@ where not exists (
     select 1 from tidemark.prediction where image_id = %(image_id)s and model_version = %(version)s
 )
 on conflict (image_id, model_version) do update set reason = excluded.reason, failed_at = now();
-
--- name: predicted_among
-select image_id from tidemark.prediction
-where stream = %(stream)s and model_version = %(version)s and image_id = any(%(ids)s);
 
 -- name: newest_image
 select coalesce(max(id), 0) as id from tidemark.live_image where stream = %(stream)s;

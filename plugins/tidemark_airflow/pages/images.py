@@ -57,8 +57,9 @@ def quarantine(
 def queue(stream: str, request: Request, user: Reader, labelled: Labelled = None) -> HTMLResponse:
     """The images whose labels are worth most; ``labelled`` says how many have just got one."""
     require_reading(stream, request, user)
+    here = _stream(stream)  # first: nothing is sorted or kept for a stream that there is not
     found = queues.of(settings(), stream)
-    classes = _stream(stream).classes or found.classes
+    classes = here.classes or found.classes
     token = _token(stream, request, user)
     return page(
         "queue.html", stream=stream, queue=found, classes=classes, token=token, most=FILE_IMAGES, labelled=labelled

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.model.processors import MOST_LANES, available_processors, lanes_for, resolve_threads, wait_asleep
+from pipeline.model.processors import (
+    MOST_LANES,
+    available_processors,
+    lanes_for,
+    resolve_threads,
+    threads_of_a_lane,
+    wait_asleep,
+)
 
 MINE = len(os.sched_getaffinity(0))
 
@@ -59,7 +66,7 @@ def test_a_number_in_the_recipe_wins() -> None:
 @pytest.mark.parametrize("threads", range(1, 65))
 def test_lanes_leave_no_processor_idle(threads: int) -> None:
     lanes = lanes_for(threads)
-    each = -(-threads // lanes)  # as the classifier divides them
+    each = threads_of_a_lane(threads, lanes)
     assert lanes <= MOST_LANES
     assert threads <= lanes * each < threads + each
     assert lanes == threads or threads > MOST_LANES
