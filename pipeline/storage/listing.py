@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 from xml.parsers import expat
 
 from pipeline.records import StoreObject
-from pipeline.storage.reader import ATTEMPTS, Answer, Garbled, StoreReader
+from pipeline.storage.reader import Answer, Garbled, StoreReader
 from pipeline.storage.signature import query_of
 
 PAGE = 1000  # keys; no store gives more at once
@@ -56,7 +56,7 @@ def plain_etag(header: str) -> str:
 
 
 def fetch_page(
-    reader: StoreReader, bucket: str, prefix: str, token: str | None, most_keys: int, attempts: int = ATTEMPTS
+    reader: StoreReader, bucket: str, prefix: str, token: str | None, most_keys: int, attempts: int | None = None
 ) -> Page:
     """One page of a listing, from its token on or from the start."""
     parameters = [("encoding-type", "url"), ("list-type", "2"), ("max-keys", str(most_keys)), ("prefix", prefix)]

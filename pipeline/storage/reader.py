@@ -110,7 +110,7 @@ class StoreReader:
         *,
         most: int,
         understand: Callable[[Answer], Understood],
-        attempts: int = ATTEMPTS,
+        attempts: int | None = None,
     ) -> Understood:
         """What is made of the answer to one GET; never reads more than so many bytes.
 
@@ -120,6 +120,7 @@ class StoreReader:
             OSError, HTTPException: Nothing answers, or not in HTTP.
             CutShort: Each answer broke off.
         """
+        attempts = attempts or ATTEMPTS
         path = self._base + path_of(bucket, key)
         start = time.monotonic()
         cuts = set()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from pipeline.settings import Settings
 from pipeline.stages.workplace import Workplace, workplace
@@ -33,3 +34,16 @@ def rows(place: Workplace, query: str) -> list[dict[str, Any]]:
 
 def delete(place: Workplace, key: str) -> None:
     place.store._client.delete_object(Bucket=place.store.image_bucket, Key=key)
+
+
+@pytest.fixture
+def command(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    """The command line, in the environment of the stream `coins`."""
+    here = place.settings
+    for name in type(here).model_fields:
+        value = getattr(here, name)
+        if value is not None and name != "mlflow_tracking_uri":
+            text = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+            monkeypatch.setenv(f"TIDEMARK_{name.upper()}", text)
+    monkeypatch.setattr("pipeline.console.set_up_logging", lambda *, debug: None)
+    return CliRunner()

@@ -15,10 +15,10 @@ from pipeline.settings import Settings
 from pipeline.stages.ingest import ingest
 from pipeline.stages.workplace import Workplace
 from pipeline.storage.database import advisory_lock, connection
-from tests.integration.coins import place, rows
+from tests.integration.coins import command, place, rows
 from tests.integration.scans import upload
 
-__all__ = ["place"]  # the fixture
+__all__ = ["command", "place"]  # the fixtures
 
 
 def test_a_killed_process_gives_its_lock_back_in_the_midst_of_a_statement(settings: Settings) -> None:

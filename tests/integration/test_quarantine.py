@@ -16,10 +16,10 @@ from pipeline.stages.ingest import ingest
 from pipeline.stages.quarantine import quarantine, retry
 from pipeline.stages.workplace import Workplace, workplace
 from pipeline.storage.objects import ObjectStore
-from tests.integration.coins import open_stream, place
+from tests.integration.coins import command, open_stream, place
 from tests.integration.scans import scans, upload
 
-__all__ = ["place"]  # the fixture
+__all__ = ["command", "place"]  # the fixtures
 
 
 def test_a_batch_of_mostly_bad_objects_fails_and_is_finished_once_the_source_is_repaired(place: Workplace) -> None:
@@ -100,19 +100,6 @@ def test_what_the_store_lists_and_never_gives_uses_up_no_limit(
         assert sum(counts) == 8
         assert quarantine(place)["reasons"] == {"unreadable": 4}
     assert ingest(place)["accepted"] == 4
-
-
-@pytest.fixture
-def command(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    """The command line, in the environment of the stream `coins`."""
-    here = place.settings
-    for name in type(here).model_fields:
-        value = getattr(here, name)
-        if value is not None and name != "mlflow_tracking_uri":
-            text = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
-            monkeypatch.setenv(f"TIDEMARK_{name.upper()}", text)
-    monkeypatch.setattr("pipeline.console.set_up_logging", lambda *, debug: None)
-    return CliRunner()
 
 
 def test_quarantine_on_the_command_line(place: Workplace, command: CliRunner) -> None:

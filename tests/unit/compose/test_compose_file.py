@@ -145,4 +145,6 @@ def test_users_are_real_ones() -> None:
 def test_the_lab_changes_nothing_but_stand_ins() -> None:
     lab = yaml.safe_load((ROOT / "tests" / "compose" / "lab.yaml").read_text(encoding="utf-8"))["services"]
     for name, service in lab.items():
-        assert service.keys() <= {"healthcheck", "environment", "build"}, name
+        # The stand-in of MinIO is started without its cache, which would say that a full disk has room.
+        more = {"entrypoint", "command"} if name == "minio" else set()
+        assert service.keys() <= {"healthcheck", "environment", "build"} | more, name
