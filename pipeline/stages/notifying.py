@@ -165,7 +165,7 @@ def _write_down(place: Workplace) -> None:
 
 
 def _write_failure(place: Workplace, failure: str, task: str | None) -> None:
-    """A message of a run that has failed: one a task and try."""
+    """A message of a run that has failed: one for each of its tasks, however often it is told."""
     run, now = place.settings.run, datetime.now(UTC)
     place.catalog.add_message(
         place.stream.name,

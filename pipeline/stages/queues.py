@@ -128,4 +128,6 @@ def _without_labelled(catalog: Catalog, stream: str, kept: _Sorted, state: dict[
     if len(left) < QUEUE and len(kept.images) == KEPT:
         return None
     labelled = catalog.labelled_since(stream, kept.state["labelled"] or 0)
-    return Queue(images=left[:QUEUE], unlabelled=kept.queue.unlabelled - labelled, classes=kept.queue.classes)
+    # A label given while the queue was being sorted may be counted twice; no fewer are left than are seen.
+    unlabelled = max(kept.queue.unlabelled - labelled, len(left))
+    return Queue(images=left[:QUEUE], unlabelled=unlabelled, classes=kept.queue.classes)
