@@ -34,7 +34,9 @@ def memory_held() -> Iterator[None]:
     """Let the C library hold on to the memory that a step frees, for the next one.
 
     glibc gives each large array back to the kernel, which hands out zeroed pages for the next, one by one: with images
-    of 224 pixels that is a third of a step's processor time. Where there is another C library, nothing is done.
+    of 224 pixels that is a third of a step's processor time. It holds for the main thread, where steps run, while none
+    of its allocations failed: other threads are served from arenas that hold nothing as large. Where there is another
+    C library, nothing is done.
     """
     library = ctypes.CDLL(None)
     if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
