@@ -56,6 +56,7 @@ class Queues:
         self._pause = pause
         self._kept: dict[str, _Sorted] = {}
         self._sorting: dict[str, threading.Thread] = {}
+        self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def of(self, settings: Settings, stream: str) -> Queue:
@@ -71,7 +72,7 @@ class Queues:
                 return kept.queue
             queue = _without_labelled(catalog, stream, kept, state) if kept is not None else None
             if queue is None:
-                return self._sort(catalog, stream, state).queue
+                return self._sort_once(catalog, stream, state).queue
         self._sort_beside(settings, stream)
         return queue
 
@@ -81,6 +82,14 @@ class Queues:
             sorting = list(self._sorting.values())
         for thread in sorting:
             thread.join()
+
+    def _sort_once(self, catalog: Catalog, stream: str, state: dict[str, Any]) -> _Sorted:
+        """Sort a queue; of many who ask at once for the same, one sorts and the others wait for what it finds."""
+        with self._lock:
+            turn = self._turns.setdefault(stream, threading.Lock())
+        with turn:
+            kept = self._kept.get(stream)
+            return kept if kept is not None and kept.state == state else self._sort(catalog, stream, state)
 
     def _sort(self, catalog: Catalog, stream: str, state: dict[str, Any]) -> _Sorted:
         champion = state["champion"]
@@ -101,7 +110,7 @@ class Queues:
             try:
                 time.sleep(self._pause)
                 with connect(settings) as catalog:
-                    self._sort(catalog, stream, catalog.queue_state(stream))
+                    self._sort_once(catalog, stream, catalog.queue_state(stream))
             except TidemarkError as error:  # the next look tries again
                 log.warning("the labelling queue of stream %s is not sorted anew: %s", stream, error)
             finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -214,6 +215,23 @@ def test_a_label_takes_its_image_out_of_the_queue_at_once_and_its_like_behind(
         cursor.execute("update tidemark.champion set model_version = 7")
     connection.close()
     assert {image.predicted for image in queues.of(settings, "few").images} == {None}  # nothing of an earlier champion
+
+
+def test_of_many_who_look_at_once_one_sorts_the_queue(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_history(settings, "few", checks=3, images=30, alarms=ALARMS)
+    queues, sort, sorting = Queues(), Queues._sort, []
+
+    def slowly(*arguments: Any) -> Any:
+        sorting.append(threading.current_thread())
+        time.sleep(1)
+        return sort(*arguments)
+
+    monkeypatch.setattr(Queues, "_sort", slowly)
+    with ThreadPoolExecutor(5) as people:
+        shown = list(people.map(lambda _: queues.of(settings, "few"), range(5)))
+    assert len(sorting) == 1
+    assert all(queue is shown[0] for queue in shown)
+    assert shown[0].unlabelled == 9
 
 
 def test_pictures_are_small_and_of_the_stream_only(
