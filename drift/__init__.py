@@ -13,7 +13,8 @@ from drift.errors import DriftError
 from drift.harm import Accuracy, Calibration, calibrate_harm, expected_accuracy, measured_accuracy
 from drift.mmd import witness
 from drift.policy import Decision, Evidence, Policy, decide, enough_labelled
-from drift.rehearsal import Rehearsal, rehearse, rows_to_rehearse
+from drift.rehearsal import Rehearsal
+from drift.rehearsing import rehearse, rows_to_rehearse
 from drift.result import Cause, Details, DriftResult, Member
 from drift.screening import detect_at_level
 

@@ -99,7 +99,7 @@ def detect(
         )
     if test == "ensemble":
         scores = None if rehearsal is None else _scores(rehearsal, reference, current, pooled)
-        values, members = ensemble_values(pooled, scores, probabilities, permutations, rng)
+        values, members = ensemble_values(pooled, rehearsal, scores, probabilities, permutations, rng)
         cause = None if rehearsal is None or scores is None else cause_of(rehearsal, scores, pooled, members)
         details = Details(reference_rows=pooled.n, current_rows=pooled.m, members=members, cause=cause)
         return result_of(values, test, alpha, details)

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from drift.errors import DriftError
 from drift.result import FloatArray
 from drift.samples import Float32
+
+DEGENERATE = 1e-4  # ridge, as a share of the mean square, beyond the error of float32 sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,14 +53,23 @@ class Scatter:
         scatter = self.products[kept].sum(axis=0, dtype=np.float64) - images * means.T @ means
         covariance = scatter / rows
         width = len(covariance)
-        mean = float(np.trace(covariance)) / width
+        trace = float(np.trace(covariance))
+        mean = trace / width
         squared = float(np.square(covariance).sum())
-        distance = squared - width * mean**2  # of the covariance from the multiple of the identity
-        noise = (self._fourth_moment(kept[self.fold], means) / rows - squared) / rows
-        weight = min(1.0, max(noise, 0.0) / distance) if distance > 0 else 1.0
+        weight = shrinkage(trace, squared, self._fourth_moment(kept[self.fold], means), rows, width)
         covariance *= 1 - weight
         covariance[np.diag_indices(width)] += weight * mean + 1e-9 * mean
-        factor = linalg.cho_factor(covariance, lower=True, overwrite_a=True)
+        try:
+            factor = linalg.cho_factor(covariance, lower=True)
+        except linalg.LinAlgError:
+            # Columns that say the same, or images that the changes move a thousand times as far as they differ: what
+            # float32 sums leave of the difference is a share of all there is, not of the variance within.
+            total = float(np.trace(self.products[kept].sum(axis=0, dtype=np.float64))) / rows / width
+            covariance[np.diag_indices(width)] += DEGENERATE * total
+            try:
+                factor = linalg.cho_factor(covariance, lower=True)
+            except linalg.LinAlgError:
+                raise DriftError("nothing can be learnt: under each change the embeddings hardly differ") from None
         directions: FloatArray = linalg.cho_solve(factor, (means[1:] - means[0]).T).T
         return directions
 
@@ -68,3 +80,18 @@ class Scatter:
             centred = sample[kept] - mean.astype(np.float32)
             total += float(np.square(np.einsum("ij,ij->i", centred, centred, dtype=np.float64)).sum())
         return total
+
+
+def shrinkage(trace: float, squared: float, fourth: float, rows: int, width: int) -> float:
+    """Ledoit and Wolf's (2004) weight of the multiple of the identity that a covariance is shrunk towards, 0 to 1.
+
+    Args:
+        trace: Of the covariance.
+        squared: Sum of its squared entries.
+        fourth: Sum over all rows of |x - mean|⁴.
+        rows: How many it was estimated from.
+        width: Its columns.
+    """
+    distance = squared - trace**2 / width  # of the covariance from the multiple of the identity
+    noise = (fourth / rows - squared) / rows
+    return min(1.0, max(noise, 0.0) / distance) if distance > 0 else 1.0

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg, optimize, stats
 
+from drift.discriminant import shrinkage
 from drift.samples import Float32, pool
 
 HALVINGS = 5
@@ -71,10 +72,10 @@ def effect(
         maximum=MAXIMUM_ROWS,
     )
     n, m = pooled.n, pooled.m
-    if not pooled.points.any():  # every row is the same point
+    if not np.ptp(pooled.points, axis=0).any():  # every row is the same point
         return _interval(0.5, n, m)
     features = _features(pooled.points)
-    shrinkage = _ledoit_wolf(features)
+    weight = _shrinkage(features)
     aucs = []
     for _ in range(HALVINGS):
         halves = [np.array_split(rng.permutation(rows), 2) for rows in (n, m)]
@@ -83,7 +84,7 @@ def effect(
                 (side[half[learnt]], side[half[apart]])
                 for side, half in zip((features[:n], features[n:]), halves, strict=True)
             )
-            direction = _discriminant(x, y, shrinkage)
+            direction = _discriminant(x, y, weight)
             aucs.append(_auc(held_out_x @ direction, held_out_y @ direction))
     return _interval(float(np.mean(aucs)), n, m)
 
@@ -106,7 +107,7 @@ def _features(points: Float32) -> Float32:
     return (columns[:, used] / deviation[used]).astype(np.float32)
 
 
-def _discriminant(reference: Float32, current: Float32, shrinkage: float) -> Float32:
+def _discriminant(reference: Float32, current: Float32, weight: float) -> Float32:
     """What tells current rows from reference rows, (m, p) from (n, p) → (p,)."""
     width = reference.shape[1]
     within = np.zeros((width, width))
@@ -117,24 +118,22 @@ def _discriminant(reference: Float32, current: Float32, shrinkage: float) -> Flo
         within += centred.T @ centred
     within /= len(reference) + len(current)
     level = float(np.trace(within)) / width
-    within *= 1 - shrinkage
-    within[np.diag_indices(width)] += (shrinkage + 1e-6) * level + 1e-12
+    within *= 1 - weight
+    within[np.diag_indices(width)] += (weight + 1e-6) * level + 1e-12
     direction: Float32 = linalg.solve(within, means[1] - means[0], assume_a="pos").astype(np.float32)
     return direction
 
 
-def _ledoit_wolf(features: Float32) -> float:
+def _shrinkage(features: Float32) -> float:
     """How far to shrink the covariance of rows of mean 0, (N, p), towards the identity: 0 … 1.
 
-    Ledoit and Wolf's (2004) rule, on both samples together, so that which row is of which sample is not given away.
+    On both samples together, so that which row is of which sample is not given away.
     """
     rows, width = features.shape
     covariance = (features.T @ features).astype(np.float64) / rows
-    own = float(np.square(covariance).sum())
-    distance = own - float(np.trace(covariance)) ** 2 / width
     lengths = np.einsum("ij,ij->i", features, features, dtype=np.float64)
-    noise = (float(np.square(lengths).mean()) - own) / rows
-    return min(max(noise / distance, 0.0), 1.0) if distance > 0 else 1.0
+    fourth = float(np.square(lengths).sum())
+    return shrinkage(float(np.trace(covariance)), float(np.square(covariance).sum()), fourth, rows, width)
 
 
 def _auc(reference: Float32, current: Float32) -> float:

@@ -7,7 +7,8 @@ leading      distance of the means over the leading principal components, each s
 spread       change of variance of the leading principal components: a part of the images changed, or new kinds of image
 predicted    change of the predicted classes and of the confidence, if there are probabilities (black-box shift
              detection, Lipton et al. 2018)
-rehearsed    shift along the directions of rehearsed changes, if there is a rehearsal
+rehearsed    shift along the directions of rehearsed changes, strong and faint, and along the axes on which they move
+             single images, if there is a rehearsal
 
 Every statistic of every relabelling is given a p-value by a Pearson type III curve through the first three moments of
 its permutation distribution (Kazi-Aoual et al. 1995), and the harmonic mean of a relabelling's p-values (Wilson 2019)
@@ -23,6 +24,7 @@ import math
 import numpy as np
 from scipy import special
 
+from drift.anticipated import anticipated
 from drift.components import Components
 from drift.kernels import Kernel, median_squared_distance
 from drift.linear import ColumnStatistic, MeanStatistic
@@ -39,6 +41,7 @@ LARGEST_EVIDENCE = 600.0  # natural logarithm of 1 / p, before exp() would overf
 
 def ensemble_values(
     pooled: Pooled,
+    rehearsal: Rehearsal | None,
     scores: FloatArray | None,
     probabilities: Float32 | None,
     permutations: int,
@@ -46,13 +49,13 @@ def ensemble_values(
 ) -> tuple[FloatArray, tuple[Member, ...]]:
     """Combine all statistics of pooled samples → (1 + permutations,) values, members.
 
-    Rehearsed scores are (N, C) or None, predicted probabilities (N, c) or None.
+    A rehearsal comes with its scores of all rows, (N, C); predicted probabilities are (N, c) or None.
 
     The value is minus the decimal logarithm of the harmonic mean p, so 3 means about one in a thousand.
     """
-    if not pooled.points.any():  # every row is the same point: nothing can differ
+    if not np.ptp(pooled.points, axis=0).any():  # every row is the same point: nothing can differ
         return np.zeros(1 + permutations), ()
-    statistics = _statistics(pooled, scores, probabilities, rng)
+    statistics = _statistics(pooled, rehearsal, scores, probabilities, rng)
     names, values = permute(statistics, pooled, permutations, rng)
     exact = ties_made_exact(values)
     members = tuple(
@@ -66,12 +69,16 @@ def ensemble_values(
 def cause_of(rehearsal: Rehearsal, scores: FloatArray, pooled: Pooled, members: tuple[Member, ...]) -> Cause | None:
     """The rehearsed change that explains how far the samples' mean scores lie apart, if one does."""
     shift = scores[pooled.n :].mean(axis=0) - scores[pooled.fixed : pooled.n].mean(axis=0)
-    strongest = min((m.p_value for m in members if m.name.startswith("rehearsed")), default=1.0)
-    return rehearsal.cause(shift, strongest)
+    of_one = {member.name: member.p_value for member in members}.get("rehearsed one", 1.0)
+    return rehearsal.cause(shift, of_one)
 
 
 def _statistics(
-    pooled: Pooled, scores: FloatArray | None, probabilities: Float32 | None, rng: np.random.Generator
+    pooled: Pooled,
+    rehearsal: Rehearsal | None,
+    scores: FloatArray | None,
+    probabilities: Float32 | None,
+    rng: np.random.Generator,
 ) -> list[Statistic]:
     n, m = pooled.n, pooled.m
     width = math.sqrt(median_squared_distance(pooled.points, rng))
@@ -82,14 +89,15 @@ def _statistics(
         statistics.append(MeanStatistic(components.whitened(ridge), (f"whitened {ridge:g}",), n, m))
     leading = components.leading(min(LEADING, max(1, (n + m) // 8)))
     statistics.append(MeanStatistic(leading, ("leading",), n, m))
-    statistics.append(ColumnStatistic(np.square(leading.astype(np.float64)), ("spread of one", "spread of all"), n, m))
+    statistics.append(ColumnStatistic(np.square(leading.astype(np.float64)), ("spread",), n, m))
     if probabilities is not None:
         seen = np.sqrt(probabilities.astype(np.float64))
         confidence = probabilities.max(axis=1, keepdims=True).astype(np.float64)
         names = ("predicted one", "predicted all")
         statistics.append(ColumnStatistic(np.concatenate([seen, confidence], axis=1), names, n, m))
-    if scores is not None:
+    if rehearsal is not None and scores is not None:
         statistics.append(ColumnStatistic(scores, ("rehearsed one", "rehearsed all"), n, m, pooled.fixed))
+        statistics += anticipated(pooled, rehearsal)
     return statistics
 
 

@@ -46,7 +46,7 @@ class ColumnStatistic:
 
     Attributes:
         columns: (N, p); standardised here.
-        names: Of the two values.
+        names: Of the two values, or of the sum alone.
         n: Rows of the reference.
         m: Rows of the current sample.
         without: The first so many rows of the reference do not count.
@@ -59,7 +59,7 @@ class ColumnStatistic:
     without: int = 0
 
     def __call__(self, labels: Float32) -> FloatArray:
-        """(B, N) relabellings → (2, B)."""
+        """(B, N) relabellings → (2, B), or (1, B) of the sum alone."""
         counted = self.columns[self.without :]
         labels = labels[:, self.without :]
         n = self.n - self.without
@@ -67,7 +67,9 @@ class ColumnStatistic:
         deviation = centred.std(axis=0)
         moving = deviation > 1e-12 * max(float(deviation.max()), 1e-300)
         if not moving.any():
-            return np.zeros((2, len(labels)))
+            return np.zeros((len(self.names), len(labels)))
         error = np.sqrt(self.m * n / (self.m + n))
         scores = (labels @ (centred[:, moving] / (deviation[moving] * error)).astype(np.float32)).astype(np.float64)
-        return np.stack([np.abs(scores).max(axis=1), np.square(scores).sum(axis=1)])
+        squares = np.square(scores)
+        total = squares.sum(axis=1)
+        return total[None, :] if len(self.names) == 1 else np.stack([np.sqrt(squares.max(axis=1)), total])

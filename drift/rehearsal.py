@@ -1,8 +1,7 @@
-"""Rehearsed drift: directions in embedding space along which known changes move images.
+"""Rehearsed drift: what is known of how plausible changes move images in embedding space, frozen with a reference.
 
-A regularised linear discriminant per change tells its embeddings from clean ones. Projected on it, a change that is
-spread over hundreds of dimensions becomes a shift of one number, so a test sees it earlier, and the direction that
-answers names the likely cause.
+Along a direction that tells a change from clean images, a change that is spread over hundreds of dimensions becomes a
+shift of one number, so a test sees it earlier, and the direction that answers names the likely cause.
 
 An image that a direction was learnt from cannot testify on it: it lies further on the clean side than a fresh image
 would. Scoring each image by directions that were learnt without it (cross-fitting) mends the mean but not the variance:
@@ -23,19 +22,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
-from drift.discriminant import Scatter
 from drift.errors import DriftError
 from drift.result import Cause, FloatArray
-from drift.samples import as_groups, as_sample
 
-SHARE = 1 / 3  # of the images is learnt from: directions learnt from more gain less than the comparison loses
-MOST_IMAGES = 500
-FOLDS = 5  # of the learnt images, to see how far a change moves images that its direction has not seen
-MINIMUM_IMAGES = 4 * FOLDS
 RESEMBLANCE = (
     0.6  # least cosine between the displacement of a sample and a rehearsed one for the latter to be its cause
 )
-FORMAT = 2
+NEARLY_DEAD = 0.1  # of what changes move a column by: one that varies less is dead without them
+FORMAT = 3
+WITHOUT_FAINT = 2  # the format before ``faint`` and ``axes``, which still serves without them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -49,6 +44,11 @@ class Rehearsal:
         displacements: (C, C) mean score along each direction (columns) under each change (rows) as it was rehearsed.
         covariance: (C, C) of clean images' scores.
         hashes: (k,) uint64 of the learnt images' embeddings.
+        faint: (F, d) float32 mean displacement of an image by each change when it is faint, or as it was rehearsed
+            where no fainter one was; F = 0 where none is known.
+        axes: (r, d) float32, principal axes along which the changes, as they were rehearsed, move single images, every
+            change counting the same; r = 0 where none is known.
+        reach: (d,) float32, how far the changes move the mean of each column: the root of the mean square.
     """
 
     changes: tuple[str, ...]
@@ -57,11 +57,28 @@ class Rehearsal:
     displacements: FloatArray
     covariance: FloatArray
     hashes: NDArray[np.uint64]
+    faint: NDArray[np.float32]
+    axes: NDArray[np.float32]
+    reach: NDArray[np.float32]
 
     @property
     def dimensions(self) -> int:
         """d, the dimension of the embeddings."""
         return int(self.directions.shape[1])
+
+    @property
+    def usable(self) -> bool:
+        """Whether all numbers are finite, and clean images differ along the directions."""
+        numbers = (self.directions, self.centre, self.displacements, self.covariance, self.faint, self.axes, self.reach)
+        return all(np.isfinite(one).all() for one in numbers) and float(np.trace(self.covariance)) > 0
+
+    def units(self, deviation: FloatArray) -> FloatArray:
+        """(d,) deviation of the columns of a sample → (d,) units to standardise them by.
+
+        A column that hardly varies but that a change wakes up, such as a dead unit, would in units of its own deviation
+        be moved a thousandfold, and nothing else would count; or rounding noise would. How far it is woken serves.
+        """
+        return np.where(deviation < NEARLY_DEAD * self.reach, self.reach, deviation)
 
     def scores(self, embeddings: ArrayLike) -> FloatArray:
         """Project embeddings on the rehearsed directions: (N, d) → (N, C).
@@ -79,7 +96,7 @@ class Rehearsal:
         Raises:
             DriftError: The embeddings are of another dimension.
         """
-        return np.isin(_row_hashes(self._points(embeddings)), self.hashes)
+        return np.isin(row_hashes(self._points(embeddings)), self.hashes)
 
     def cause(self, shift: FloatArray, p_value: float) -> Cause | None:
         """Name the change whose rehearsed displacement is most like an observed one: (C,) mean score shift → cause.
@@ -113,6 +130,9 @@ class Rehearsal:
             "displacements": self.displacements,
             "covariance": self.covariance,
             "hashes": self.hashes,
+            "faint": self.faint,
+            "axes": self.axes,
+            "reach": self.reach,
         }
 
     @classmethod
@@ -123,8 +143,10 @@ class Rehearsal:
             DriftError: Something is missing, or of a shape that does not fit the rest.
         """
         try:
-            if int(arrays["format"]) != FORMAT:
+            if int(arrays["format"]) not in (WITHOUT_FAINT, FORMAT):
                 raise DriftError(f"rehearsal format {int(arrays['format'])} is unknown: rehearse again")
+            extended = int(arrays["format"]) == FORMAT
+            none = np.empty((0, *np.shape(arrays["centre"])), dtype=np.float32)
             rehearsal = cls(
                 changes=tuple(str(name) for name in arrays["changes"]),
                 directions=np.asarray(arrays["directions"], dtype=np.float32),
@@ -132,6 +154,9 @@ class Rehearsal:
                 displacements=np.asarray(arrays["displacements"], dtype=np.float64),
                 covariance=np.asarray(arrays["covariance"], dtype=np.float64),
                 hashes=np.asarray(arrays["hashes"], dtype=np.uint64),
+                faint=np.asarray(arrays["faint"] if extended else none, dtype=np.float32),
+                axes=np.asarray(arrays["axes"] if extended else none, dtype=np.float32),
+                reach=np.asarray(arrays["reach"] if extended else np.zeros_like(arrays["centre"]), dtype=np.float32),
             )
         except KeyError as error:
             raise DriftError(f"a saved rehearsal lacks {error}: rehearse again") from None
@@ -143,149 +168,26 @@ class Rehearsal:
             and rehearsal.centre.ndim == 1
             and rehearsal.displacements.shape == rehearsal.covariance.shape == (width, width)
             and rehearsal.hashes.ndim == 1
+            and rehearsal.faint.ndim == rehearsal.axes.ndim == 2
+            and rehearsal.faint.shape[1] == rehearsal.axes.shape[1] == rehearsal.centre.size
+            and len(rehearsal.faint) in (0, width)
+            and rehearsal.reach.shape == rehearsal.centre.shape
         )
-        if not fits:
-            raise DriftError("a saved rehearsal is damaged (shapes do not fit): rehearse again")
+        if not fits or not rehearsal.usable:
+            raise DriftError("a saved rehearsal is damaged (shapes do not fit, or numbers are not finite)")
         return rehearsal
 
     def _points(self, embeddings: ArrayLike) -> NDArray[np.float32]:
-        points = np.ascontiguousarray(embeddings, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            points = np.ascontiguousarray(embeddings, dtype=np.float32)
         if points.ndim != 2 or points.shape[1] != self.dimensions:
             raise DriftError(f"the rehearsal is of {self.dimensions} dimensions, the sample of shape {points.shape}")
+        if not np.isfinite(points).all():
+            raise DriftError("the sample has NaN, infinite or huge values, which single precision cannot hold")
         return points
 
 
-def rows_to_rehearse(rows: int, *, groups: ArrayLike | None = None, seed: int = 0) -> NDArray[np.intp]:
-    """Which of so many images to learn from: a third at random, at most 500, sorted; groups stay together.
-
-    Only these need embeddings under each change. ``groups`` are (rows,) whole numbers that near-duplicate images share,
-    a negative one is an image alone.
-
-    Raises:
-        DriftError: There are too few images, or they are too much alike.
-    """
-    labels = np.arange(rows) if groups is None else _apart(as_groups(groups, rows, "clean"))
-    wanted = max(MINIMUM_IMAGES, min(MOST_IMAGES, int(rows * SHARE)))
-    distinct, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(distinct))
-    enough = int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1
-    if len(distinct) < 2 * FOLDS or rows < 2 * MINIMUM_IMAGES or enough > len(distinct) - FOLDS:
-        raise DriftError(
-            f"{rows} images, {len(distinct)} of them no near duplicates of others, are too few to rehearse with: "
-            f"a reference needs at least {2 * MINIMUM_IMAGES}"
-        )
-    chosen = np.zeros(len(distinct), dtype=bool)
-    chosen[order[:enough]] = True
-    return np.flatnonzero(chosen[group])
-
-
-def rehearse(
-    clean: ArrayLike,
-    changed: Mapping[str, ArrayLike],
-    *,
-    rows: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
-    seed: int = 0,
-) -> Rehearsal:
-    """Learn the direction of each change from embeddings of the same images: (n, d) clean, name → (n, d) changed.
-
-    Give the very array that becomes the reference: what is learnt from is a part of its rows, which are recognised
-    again in ``drift.detect``. To save embedding what is not learnt from, ask ``rows_to_rehearse`` first, hand its
-    answer in as ``rows``, and give each change's embeddings of these rows only.
-
-    Each direction is a linear discriminant on standardised columns whose within-class covariance is shrunk by Ledoit
-    and Wolf's (2004) rule. Near-duplicate images share a number in ``groups``, (n,), a negative one is an image alone;
-    without groups, equal rows belong together.
-
-    Raises:
-        DriftError: No change, too few images or groups, or arrays that are unfit or of different shapes.
-    """
-    images = as_sample(clean, "clean", minimum=1)
-    if not changed:
-        raise DriftError("no change to rehearse: give at least one")
-    labels = _equal_rows(images) if groups is None else as_groups(groups, len(images), "clean")
-    learnt = rows_to_rehearse(len(images), groups=labels, seed=seed) if rows is None else _rows(rows, len(images))
-    among = learnt if rows is None else np.arange(len(learnt))  # where each change has them
-    samples = [images[learnt]]
-    expected = (len(images if rows is None else learnt), images.shape[1])
-    for name, values in changed.items():
-        sample = as_sample(values, f"{name!r}", minimum=1)
-        if sample.shape != expected:
-            raise DriftError(f"change {name!r} has shape {sample.shape}, expected are embeddings of shape {expected}")
-        samples.append(sample[among])
-    everything = np.stack(samples).astype(np.float64)  # (1 + C, k, d)
-    scale = np.sqrt(everything.var(axis=1).mean(axis=0) + everything.mean(axis=1).var(axis=0))
-    used = scale > 1e-9 * max(float(scale.max()), 1e-300)
-    if not used.any():
-        raise DriftError("no change moves any embedding: there is nothing to learn")
-    centre = everything[0].mean(axis=0)
-    standard = ((everything[:, :, used] - centre[used]) / scale[used]).astype(np.float32)
-    fold = _folds(labels[learnt], seed)
-    scatter = Scatter.of(standard, fold)
-    weights = scatter.discriminants()
-    spread, displacements, covariance = _held_out(scatter)
-    directions = np.zeros((len(changed), images.shape[1]), dtype=np.float32)
-    directions[:, used] = weights / spread[:, None] / scale[used]
-    return Rehearsal(
-        changes=tuple(changed),
-        directions=directions,
-        centre=centre.astype(np.float32),
-        displacements=displacements,
-        covariance=covariance,
-        hashes=_row_hashes(np.ascontiguousarray(images[learnt], dtype=np.float32)),
-    )
-
-
-def _held_out(scatter: Scatter) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """How images score on directions learnt without them.
-
-    Returns the clean images' standard deviation along each (C,), and in units of it the mean displacement of each
-    change (C, C) and the clean images' covariance (C, C).
-    """
-    samples, fold = scatter.samples, scatter.fold
-    scores = np.empty((*samples.shape[:2], len(samples) - 1))
-    for k in range(FOLDS):
-        scores[:, fold == k] = samples[:, fold == k] @ scatter.discriminants(without=k).T
-    spread = scores[0].std(axis=0)
-    spread[spread == 0] = 1.0
-    scores /= spread
-    means = scores.mean(axis=1)
-    return spread, means[1:] - means[0], np.atleast_2d(np.cov(scores[0], rowvar=False))
-
-
-def _folds(groups: NDArray[np.integer], seed: int) -> NDArray[np.int64]:
-    """Fold of each image, at random, near duplicates together."""
-    labels, group = np.unique(_apart(groups), return_inverse=True)
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(np.arange(len(labels)) % FOLDS)
-    return order[group]
-
-
-def _apart(groups: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Labels of groups in which each image that is alone has one of its own."""
-    labels = groups.astype(np.int64)
-    alone = labels < 0
-    labels[alone] = labels.max(initial=0) + 1 + np.arange(alone.sum())
-    return labels
-
-
-def _rows(values: ArrayLike, count: int) -> NDArray[np.intp]:
-    rows = np.asarray(values)
-    fits = rows.ndim == 1 and rows.dtype.kind in "iu" and len(np.unique(rows)) == len(rows)
-    if not fits or len(rows) < MINIMUM_IMAGES or rows.min() < 0 or rows.max() >= count:
-        raise DriftError(
-            f"rows must be at least {MINIMUM_IMAGES} different indices into the {count} clean images: "
-            "ask rows_to_rehearse for them"
-        )
-    return rows.astype(np.intp)
-
-
-def _equal_rows(images: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Labels that equal rows share: the index of the first of them."""
-    hashes = _row_hashes(np.ascontiguousarray(images, dtype=np.float32))
-    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    return first[inverse].astype(np.int64)
-
-
-def _row_hashes(points: NDArray[np.float32]) -> NDArray[np.uint64]:
+def row_hashes(points: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """(k, d) embeddings → (k,) hashes of the rows."""
     digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in points)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)

@@ -33,6 +33,7 @@ CLOSER = 0.3  # share of the side that the crop cuts away
 JPEG = 80.0  # points of quality below 95
 ROTATED_AT_ONCE = 1 << 18  # pixels: bounds the memory of large images
 MOST = 4.0  # largest strength
+FULL, FAINT = 1.0, 0.35  # the strengths at which changes are rehearsed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

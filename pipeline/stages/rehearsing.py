@@ -1,8 +1,8 @@
 """Rehearsing a drift: reference images under plausible changes, so that the test knows where each one moves them.
 
 A third of the reference, at most 500 images, is shown to the champion again under every change that the stream
-rehearses. What is learnt from them is frozen with the reference; along what was learnt, later checks compare with the
-others.
+rehearses, at full strength and faint. What is learnt from them is frozen with the reference; along what was learnt,
+later checks compare with the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import drift
-from pipeline.images.changes import CHANGES, apply
+from pipeline.images.changes import CHANGES, FAINT, FULL, apply
 from pipeline.images.preprocess import Pixels
 from pipeline.model.inference import Classifier
 from pipeline.progress import track
@@ -25,6 +25,8 @@ from pipeline.stages.pixels import Loaded, load_pixels
 from pipeline.stages.workplace import Workplace
 
 log = logging.getLogger(__name__)
+
+Variant = tuple[str, float]  # a change and its strength
 
 
 def near_groups(ids: NDArray[np.int64], images: Mapping[int, Image]) -> NDArray[np.int64]:
@@ -54,12 +56,16 @@ def rehearse_reference(
         log.info("no changes are rehearsed: %s", error)
         return {}
     chosen = [images[image_id] for image_id in embedded.image_ids[rows].tolist()]
-    seen, changed = _embed_changed(place, classifier, chosen, changes)
+    variants = tuple((name, strength) for strength in (FULL, FAINT) for name in changes)
+    seen, embeddings = _embed_changed(place, classifier, chosen, variants)
     if not seen.all():  # an image that has gone since it was embedded a minute ago
         log.warning("%d of %d images to rehearse with cannot be read any more", (~seen).sum(), len(seen))
         rows = rows[seen]
+    changed, faint = ({name: embeddings[name, strength] for name in changes} for strength in (FULL, FAINT))
     try:
-        rehearsal = drift.rehearse(embedded.embeddings, changed, rows=rows, groups=groups, seed=policy.seed)
+        rehearsal = drift.rehearse(
+            embedded.embeddings, changed, faint=faint, rows=rows, groups=groups, seed=policy.seed
+        )
     except drift.DriftError as error:
         log.warning("no changes are rehearsed: %s", error)
         return {}
@@ -68,26 +74,27 @@ def rehearse_reference(
 
 
 def _embed_changed(
-    place: Workplace, classifier: Classifier, images: Sequence[Image], changes: Sequence[str]
-) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.float32]]]:
-    """One pass over images: which could be read, (n,), and the embeddings of those under each change, (k, d).
+    place: Workplace, classifier: Classifier, images: Sequence[Image], variants: Sequence[Variant]
+) -> tuple[NDArray[np.bool_], dict[Variant, NDArray[np.float32]]]:
+    """One pass over images: which could be read, (n,), and the embeddings of those under each variant, (k, d).
 
     Each image is fetched and decoded once, while others are changed and embedded. Changed are the pixels that the
     network sees, and no more images are under way than threads can keep busy, so that memory does not grow with them.
     """
 
-    def under_every_change(item: Loaded) -> dict[str, Pixels]:
-        return {} if item.pixels is None else {name: apply(name, item.pixels, item.image.id) for name in changes}
+    def under_every_change(item: Loaded) -> dict[Variant, Pixels]:
+        pixels = item.pixels
+        return {} if pixels is None else {kind: apply(kind[0], pixels, item.image.id, kind[1]) for kind in variants}
 
     size = place.stream.score.batch_size
     seen = np.zeros(len(images), dtype=np.bool_)
-    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in changes}
-    waiting: list[tuple[str, Pixels]] = []
+    found: dict[Variant, list[NDArray[np.float32]]] = {kind: [] for kind in variants}
+    waiting: list[tuple[Variant, Pixels]] = []
 
     def embed_waiting() -> None:
         outputs = classifier.run(np.stack([pixels for _, pixels in waiting]), size)
-        for (name, _), row in zip(waiting, outputs.embeddings, strict=True):
-            found[name].append(row)
+        for (kind, _), row in zip(waiting, outputs.embeddings, strict=True):
+            found[kind].append(row)
         waiting.clear()
 
     with track("rehearsing changes", len(images)) as advance:
@@ -101,4 +108,4 @@ def _embed_changed(
         if waiting:
             embed_waiting()
     empty = np.empty((0, classifier.embedding_dim), np.float32)
-    return seen, {name: np.stack(rows) if rows else empty for name, rows in found.items()}
+    return seen, {kind: np.stack(rows) if rows else empty for kind, rows in found.items()}

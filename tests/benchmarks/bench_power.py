@@ -17,9 +17,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.model.inference import Classifier
 from pipeline.progress import track
 from tests.benchmarks.policy.kept import Kept
+from tests.benchmarks.power.ceiling import ceiling
 from tests.benchmarks.power.embeddings import Embeddings
 from tests.benchmarks.power.images import digits, folder, foreign
 from tests.benchmarks.power.network import exported_checkpoint, trained_champion
@@ -67,7 +70,11 @@ def main() -> None:
                         kept.add((kind, shift.name, size, test, number), judge(test, samples))
                 advance(1)
         found[reference] = _outcome(kept, tasks, options.sizes)
-        _print(f"{images.name}, {reference:,} in the reference", found[reference])
+        title = f"{images.name}, {reference:,} in the reference"
+        _print(title, found[reference])
+        if options.draws and not options.only_peers:
+            print(f"\n{title}: power where the direction of a shift is known\n")
+            print(_beside_ceiling(embeddings, reference, found[reference]))
     if options.picture:
         from tests.benchmarks.power.picture import draw
 
@@ -132,6 +139,15 @@ def _print(title: str, found: Outcome) -> None:
         print(f"\n{title}: power\n\n{found.powers()}\n\n{found.apart()}\n\n{found.causes()}")
         for size in found.sizes:
             print(f"\n{found.by_shift(size)}")
+
+
+def _beside_ceiling(embeddings: Embeddings, reference: int, found: Outcome) -> str:
+    directed = [shift for shift in SHIFTS if shift.change != "clean"]
+    lines = [f"| images | {OWN[0]} | the true direction |", "| ---: | ---: | ---: |"]
+    for size in found.sizes:
+        most = [ceiling(embeddings, shift, reference, size) for shift in directed]
+        lines.append(f"| {size:,} | {found.power(size, OWN[0], directed):.2f} | {np.mean(most):.2f} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

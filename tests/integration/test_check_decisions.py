@@ -74,7 +74,10 @@ def _newest(place: Workplace) -> Any:
 def test_a_changed_scanner_is_sized_priced_and_named(champion: Workplace) -> None:
     place, name = champion, champion.stream.name
     reference = load_reference(place, 1)
-    assert drift.Rehearsal.from_arrays(reference.rehearsal).changes == tuple(CHANGES)
+    rehearsal = drift.Rehearsal.from_arrays(reference.rehearsal)
+    assert rehearsal.changes == tuple(CHANGES)
+    assert len(rehearsal.faint) == len(CHANGES)
+    assert np.linalg.norm(rehearsal.axes) > 0
     assert len(drift.Calibration.from_arrays(reference.calibration)) == len(reference)
 
     second = night(place, 2, 60, 90, changed=True)

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 import drift
+from pipeline.images.changes import FAINT, FULL
 from tests.benchmarks.policy.pool import CLEAN, REHEARSED, Pool, Variant
 
 QUICK = 199  # permutations that every night is tested with; SCREEN decides whether more are needed
@@ -100,8 +101,11 @@ class Champion:
         self.rehearsal: drift.Rehearsal | None = None
         if rehearsed:
             learnt = drift.rows_to_rehearse(images)
-            changed = {variant[0]: pool.embeddings[variant][self.rows][learnt] for variant in REHEARSED}
-            self.rehearsal = drift.rehearse(self.embeddings, changed, rows=learnt)
+            changed, faint = (
+                {name: pool.embeddings[name, at][self.rows][learnt] for name, at in REHEARSED if at == strength}
+                for strength in (FULL, FAINT)
+            )
+            self.rehearsal = drift.rehearse(self.embeddings, changed, faint=faint, rows=learnt)
         correct = self.probabilities.argmax(axis=1) == pool.labels[self.rows]
         self.calibration = drift.calibrate_harm(self.probabilities, correct)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.images.changes import CHANGES, apply
+from pipeline.images.changes import CHANGES, FAINT, FULL, apply
 from pipeline.model.inference import Classifier
 from pipeline.progress import track
 from tests.benchmarks.power.images import ImageSet, digits
@@ -18,7 +18,7 @@ Variant = tuple[str, float]  # change and strength
 
 TRAINED_ON = 700  # digits; the others have never been learnt, like holdout images and new ones
 CLEAN: Variant = ("clean", 0.0)
-REHEARSED: tuple[Variant, ...] = tuple((name, 1.0) for name in CHANGES)
+REHEARSED: tuple[Variant, ...] = tuple((name, strength) for name in CHANGES for strength in (FULL, FAINT))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-REHEARSED_STRENGTH = 1.0  # every tested strength differs from it
+from pipeline.images.changes import FAINT, FULL
+
+REHEARSED_STRENGTHS = (FULL, FAINT)  # every tested strength differs from both
 
 
 @dataclass(frozen=True)

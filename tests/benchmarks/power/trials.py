@@ -13,7 +13,7 @@ import drift
 from pipeline.images.changes import CHANGES
 from tests.benchmarks.power.embeddings import Embeddings
 from tests.benchmarks.power.peers import Samples
-from tests.benchmarks.power.shifts import NEAR_COPIES, REHEARSED_STRENGTH, Shift
+from tests.benchmarks.power.shifts import NEAR_COPIES, REHEARSED_STRENGTHS, Shift
 
 PLAIN, STRATIFIED, BURSTS = "plain", "stratified", "bursts"
 KINDS = (PLAIN, STRATIFIED, BURSTS)
@@ -88,13 +88,15 @@ class Draw:
 
     @cached_property
     def rehearsal(self) -> drift.Rehearsal:
-        """Every change at full strength, rehearsed on a part of the reference as at a promotion."""
+        """Every change at full strength and faint, rehearsed on a part of the reference as at a promotion."""
         groups = self._reference.index if self.kind == BURSTS else None
         learnt = drift.rows_to_rehearse(len(self._reference.index), groups=groups, seed=self.number)
         rows = Rows(self._reference.index[learnt], self._reference.frame[learnt])
-        changed = {name: self._outputs(rows, name, REHEARSED_STRENGTH)[0] for name in CHANGES}
+        changed, faint = (
+            {name: self._outputs(rows, name, strength)[0] for name in CHANGES} for strength in REHEARSED_STRENGTHS
+        )
         clean = self._outputs(self._reference)[0]
-        return drift.rehearse(clean, changed, rows=learnt, groups=groups, seed=self.number)
+        return drift.rehearse(clean, changed, faint=faint, rows=learnt, groups=groups, seed=self.number)
 
     def _outputs(self, rows: Rows, change: str = "clean", strength: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """(k, d) embeddings and (k, c) probabilities of some images under one change."""
@@ -112,7 +114,7 @@ class Draw:
 
 def variants(shifts: Sequence[Shift], *, bursts: bool) -> list[tuple[str, float, int]]:
     """Change, strength and frame of all embeddings that draws may ask for."""
-    rehearsed = [("clean", 0.0), *((name, REHEARSED_STRENGTH) for name in CHANGES)]
+    rehearsed = [("clean", 0.0), *((name, strength) for strength in REHEARSED_STRENGTHS for name in CHANGES)]
     wanted = {(name, strength, frame) for name, strength in rehearsed for frame in range(1 + NEAR_COPIES * bursts)}
     wanted |= {(shift.change, shift.strength, 0) for shift in shifts}
     return sorted(wanted)

@@ -202,6 +202,63 @@ def test_units_that_only_a_change_wakes_up_are_used(rng: np.random.Generator) ->
     assert result.details.cause.change == "awake"
 
 
+def test_columns_that_all_say_the_same_can_be_learnt_from() -> None:
+    side = np.where(np.arange(60) % 2 == 0, 1.0, -1.0)[:, None]
+    clean = np.repeat(side, 8, axis=1) + np.arange(60)[:, None] * 1e-6
+    rehearsal = drift.rehearse(clean, {"moved": clean + 0.5})
+    assert np.isfinite(rehearsal.directions).all()
+
+
+@pytest.mark.parametrize("displacement", [1e3, 1e4, 1e5])
+def test_changes_far_beyond_how_images_differ_can_be_learnt(rng: np.random.Generator, displacement: float) -> None:
+    clean = rng.normal(size=(60, 16))
+    changed = {str(number): clean + displacement * np.eye(16)[number] for number in range(9)}
+    rehearsal = drift.rehearse(clean, changed)
+    result = drift.detect(clean, rng.normal(size=(40, 16)) + displacement * np.eye(16)[3], rehearsal=rehearsal)
+    assert result.is_drift
+
+
+@pytest.mark.parametrize("size", [1e39, 1e-43])
+def test_what_single_precision_cannot_hold_is_refused(rng: np.random.Generator, size: float) -> None:
+    clean = rng.normal(size=(60, 4)) * size
+    with pytest.raises(drift.DriftError, match="cannot hold"):
+        drift.rehearse(clean, {"a": clean + size})
+    reference = images(rng, 60)
+    current = images(rng, 30).astype(np.float64)
+    current[3, 3] = size
+    rehearsal = rehearsed(reference)
+    if size > 1:
+        with pytest.raises(drift.DriftError, match="cannot hold"):
+            drift.detect(reference, current, rehearsal=rehearsal)
+    else:
+        assert drift.detect(reference, current, rehearsal=rehearsal).p_value > 0.001
+
+
+def test_bursts_of_near_duplicates_are_learnt_from_or_refused() -> None:
+    outcomes = set()
+    for singles, burst in ((10, 1000), (40, 400), (12, 60)):
+        groups = np.concatenate([np.arange(singles), np.full(burst, singles)])
+        clean = images(np.random.Generator(np.random.PCG64(singles)), singles + burst)
+        for seed in range(15):
+            try:
+                drift.rehearse(clean, {"smear": change(clean, SMEAR, 1.0)}, groups=groups, seed=seed)
+                outcomes.add("learnt")
+            except drift.DriftError:
+                outcomes.add("refused")
+    assert outcomes == {"learnt", "refused"}
+    with pytest.raises(drift.DriftError, match="without near duplicates"):
+        rows = np.arange(30)
+        drift.rehearse(clean, {"a": clean[rows]}, rows=rows, groups=np.zeros(len(clean), np.int64))
+
+
+def test_the_p_value_of_a_cause_is_that_of_the_directions(rng: np.random.Generator) -> None:
+    reference = images(rng, 200)
+    result = drift.detect(reference, change(images(rng, 60), SMEAR, 0.5), rehearsal=rehearsed(reference))
+    cause = result.details.cause
+    assert cause is not None
+    assert cause.p_value == {one.name: one.p_value for one in result.details.members}["rehearsed one"]
+
+
 def test_a_change_that_changes_nothing_does_no_harm(rng: np.random.Generator) -> None:
     reference = images(rng, 60)
     rehearsal = drift.rehearse(reference, {"none": reference, "smear": change(reference, SMEAR, 1.0)})
