@@ -14,7 +14,7 @@ from drift import permutation
 from drift.detection import detect
 from drift.errors import DriftError
 from drift.rehearsal import Rehearsal
-from drift.samples import MINIMUM_ROWS, as_groups, as_sample, count_groups
+from drift.samples import MINIMUM_ROWS, as_groups, as_sample, count_groups, none_learnt
 
 RESOLUTION = 2  # smallest p-value that can be reached lies so many times below what the strictest comparison asks for
 MOST_PERMUTATIONS = 100_000  # of one class: what more classes at a stricter level would need is not drawn
@@ -84,11 +84,16 @@ def detect_by_class(
         DriftError: No right answer can be given: unfit samples, classes or settings.
     """
     permutation.check_level(permutations, alpha)
+    permutation.check_seed(seed)
+    if test != "ensemble":
+        rehearsal = None
     names = tuple(str(name) for name in classes)
     sides = (
         _Side.of(reference, reference_classes, reference_groups, rehearsal, len(names), "reference"),
         _Side.of(current, current_classes, current_groups, rehearsal, len(names), "current"),
     )
+    if rehearsal is not None and not rehearsal.is_apart and sides[0].tested.all():
+        none_learnt()
     least = max(min_images, MINIMUM_ROWS)
     tested = [index for index in range(len(names)) if all(side.distinct(index) >= least for side in sides)]
     needed = min(math.ceil(RESOLUTION * len(tested) / alpha), MOST_PERMUTATIONS)
@@ -161,6 +166,8 @@ class _Side:
 def _p_value(
     sides: tuple[_Side, _Side], index: int, test: str, rehearsal: Rehearsal | None, permutations: int, seed: int
 ) -> float:
+    if rehearsal is not None and sides[0].tested[sides[0].classes == index].all():
+        rehearsal = rehearsal.apart()  # learnt from images of other classes
     (reference, reference_groups), (current, current_groups) = (side.part(index) for side in sides)
     return detect(
         reference,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from numpy.random import PCG64, Generator
 from numpy.typing import ArrayLike
@@ -49,7 +47,8 @@ def detect(
         current: (m, d) embeddings by the same network.
         test: One of ``TESTS``.
         rehearsal: What ``rehearse`` learnt; only ``ensemble`` uses it. Images that it was learnt from stay
-            reference in every relabelling, and have no say along the directions.
+            reference in every relabelling, and have no say along the directions; so they must be among the reference,
+            bit for bit, unless it is ``apart``.
         permutations: How many relabellings the observed one is compared with.
         alpha: Level of the test.
         seed: Of everything random.
@@ -72,8 +71,7 @@ def detect(
     if test not in TESTS:
         raise DriftError(f"no drift test {test!r}: take one of {', '.join(TESTS)}")
     permutation.check_level(permutations, alpha)
-    if not isinstance(seed, Integral) or seed < 0:
-        raise DriftError(f"seed is {seed!r}: it must be a whole number, not negative")
+    permutation.check_seed(seed)
     if test not in OWN_TESTS and (reference_strata is not None or current_strata is not None):
         raise DriftError(f"{test} cannot compare within strata: take {' or '.join(OWN_TESTS)}")
     rng = Generator(PCG64(seed))
@@ -87,7 +85,7 @@ def detect(
         current_groups=current_groups,
         reference_strata=reference_strata,
         current_strata=current_strata,
-        learnt=None if rehearsal is None else rehearsal.learnt,
+        learnt=None if rehearsal is None or rehearsal.is_apart else rehearsal.learnt,
     )
     probabilities = pool_probabilities(
         reference_probabilities, current_probabilities, np.shape(reference), np.shape(current), pooled

@@ -20,6 +20,7 @@ no smallest value where all strong statistics tie.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy import special
@@ -28,7 +29,7 @@ from drift.anticipated import anticipated
 from drift.components import Components
 from drift.kernels import Kernel, median_squared_distance
 from drift.linear import ColumnStatistic, MeanStatistic
-from drift.permutation import FloatArray, KernelStatistic, Statistic, p_value, permute, ties_made_exact
+from drift.permutation import FloatArray, KernelStatistic, Statistic, p_value, permute, shuffled, ties_made_exact
 from drift.rehearsal import Rehearsal
 from drift.result import Cause, Member
 from drift.samples import Float32, Pooled
@@ -55,8 +56,17 @@ def ensemble_values(
     """
     if not np.ptp(pooled.points, axis=0).any():  # every row is the same point: nothing can differ
         return np.zeros(1 + permutations), ()
-    statistics = _statistics(pooled, rehearsal, scores, probabilities, rng)
-    names, values = permute(statistics, pooled, permutations, rng)
+    width = math.sqrt(median_squared_distance(pooled.points, rng))
+    order = shuffled(pooled, rng)
+    statistics = _statistics(
+        replace(pooled, points=pooled.points[order]),
+        width,
+        rehearsal,
+        None if scores is None else scores[order],
+        None if probabilities is None else probabilities[order],
+        rng,
+    )
+    names, values = permute(statistics, pooled, order, permutations, rng)
     exact = ties_made_exact(values)
     members = tuple(
         Member(name=name, statistic=float(row[0]), p_value=p_value(row)) for name, row in zip(names, exact, strict=True)
@@ -75,13 +85,14 @@ def cause_of(rehearsal: Rehearsal, scores: FloatArray, pooled: Pooled, members: 
 
 def _statistics(
     pooled: Pooled,
+    width: float,
     rehearsal: Rehearsal | None,
     scores: FloatArray | None,
     probabilities: Float32 | None,
     rng: np.random.Generator,
 ) -> list[Statistic]:
+    """All members, of rows in the order of ``pooled.points``; the kernel has so wide a bandwidth."""
     n, m = pooled.n, pooled.m
-    width = math.sqrt(median_squared_distance(pooled.points, rng))
     energy = Kernel(kind="energy", bandwidth=width)
     statistics: list[Statistic] = [KernelStatistic.over(pooled.points, [energy], ["energy"], n, m, rng)]
     components = Components.of(pooled.points)

@@ -45,8 +45,8 @@ def squared_distances(x: Float32, y: Float32) -> Float32:
 def median_squared_distance(points: Float32, rng: np.random.Generator) -> float:
     """Median squared distance between different rows; of a random subset where there are many.
 
-    More than half of the pairs may coincide (duplicated images, dead units): then it is the mean of the positive ones,
-    and 0 only if all rows are equal.
+    More than half of the pairs may coincide (duplicated images, dead units): then it is the mean of the positive ones;
+    where all of the subset do, the mean of all pairs, and 0 only if all rows are equal.
     """
     pilot = pilot_rows(len(points), PILOT_ROWS, rng)
     squared = squared_distances(points[pilot], points[pilot])
@@ -58,7 +58,9 @@ def median_squared_distance(points: Float32, rng: np.random.Generator) -> float:
     if middle > noise:
         return middle
     positive = pairs[pairs > noise]
-    return float(positive.mean()) if len(positive) else 0.0
+    if len(positive):
+        return float(positive.mean())
+    return 2 * float(points.var(axis=0, dtype=np.float64).sum()) if np.ptp(points, axis=0).any() else 0.0
 
 
 def pilot_rows(rows: int, maximum: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from drift.errors import DriftError
 from drift.kernels import Kernel, median_squared_distance, squared_distances
-from drift.permutation import KernelStatistic, permute
+from drift.permutation import KernelStatistic, permute, shuffled
 from drift.result import FloatArray
 from drift.samples import Pooled, as_sample
 
@@ -27,8 +27,9 @@ def mmd_values(pooled: Pooled, permutations: int, rng: np.random.Generator) -> t
         return 0.0, np.zeros(1 + permutations)
     bandwidth = math.sqrt(median / 2)
     kernel = Kernel(kind="gaussian", bandwidth=bandwidth)
-    statistic = KernelStatistic.over(pooled.points, [kernel], ["mmd"], pooled.n, pooled.m, rng)
-    _, values = permute([statistic], pooled, permutations, rng)
+    order = shuffled(pooled, rng)
+    statistic = KernelStatistic.over(pooled.points[order], [kernel], ["mmd"], pooled.n, pooled.m, rng)
+    _, values = permute([statistic], pooled, order, permutations, rng)
     return bandwidth * pooled.scale, values[0]
 
 

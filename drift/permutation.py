@@ -7,6 +7,10 @@ The samples are pooled, z ∈ {0, 1}ᴺ says which rows are called current, and 
 so all relabellings Z (N, B) cost one matrix product K Z. MMD² does not change when a_i + a_j is subtracted from every
 K_ij off the diagonal; the a that nearly centres the rows is subtracted, because then hardly anything cancels and
 float32 keeps six digits of what is left.
+
+Where nearly all rows are the same point, what is left is rounding error, and that depends on where a row stands. So the
+rows are shuffled first: the observed relabelling then stands among the rows as any other does, and its error is of the
+same kind.
 """
 
 from __future__ import annotations
@@ -50,34 +54,50 @@ def relabellings(
     *,
     fixed: int = 0,
     strata: NDArray[np.intp] | None = None,
+    order: NDArray[np.intp] | None = None,
 ) -> Iterator[Float32]:
     """Chunks of (b, n + m) float32 whose rows have m ones; the first row of the first is the observed labelling.
 
     The first ``fixed`` rows of the reference are never called current: what is left is exchangeable given them. With
-    ``strata``, (n + m,), each stratum keeps as many current rows as it has.
+    ``strata``, (n + m,), each stratum keeps as many current rows as it has. With an ``order`` of ``shuffled``, column j
+    is about row order[j].
     """
     rows = n + m
+    place = np.arange(rows) if order is None else np.argsort(order)
     size = max(1, LABEL_BYTES // (4 * rows))
     for start in range(0, permutations + 1, size):
         labels = np.zeros((min(size, permutations + 1 - start), rows), dtype=np.float32)
         drawn = labels[1:] if start == 0 else labels
         if strata is None:
             for row in drawn:
-                row[fixed + rng.choice(rows - fixed, size=m, replace=False, shuffle=False)] = 1
+                row[place[fixed + rng.choice(rows - fixed, size=m, replace=False, shuffle=False)]] = 1
         else:
-            _relabel_within(strata[fixed:], n - fixed, drawn[:, fixed:], rng)
+            _relabel_within(strata[fixed:], n - fixed, place[fixed:], drawn, rng)
         if start == 0:
-            labels[0, n:] = 1
+            labels[0, place[n:]] = 1
         yield labels
 
 
-def _relabel_within(strata: NDArray[np.intp], n: int, labels: Float32, rng: np.random.Generator) -> None:
+def shuffled(pooled: Pooled, rng: np.random.Generator) -> NDArray[np.intp]:
+    """(N,) order in which rows that may be called current stand anywhere among each other; the fixed ones come first.
+
+    What ``rng`` draws next is not changed by it.
+    """
+    rows = pooled.n + pooled.m
+    return np.concatenate(
+        [np.arange(pooled.fixed), pooled.fixed + rng.spawn(1)[0].permutation(rows - pooled.fixed)]
+    ).astype(np.intp)
+
+
+def _relabel_within(
+    strata: NDArray[np.intp], n: int, place: NDArray[np.intp], labels: Float32, rng: np.random.Generator
+) -> None:
     """Set ones in (b, N) labels of zeros, in each stratum as many as it has of the rows from ``n`` on."""
     for stratum in np.unique(strata[n:]):
         members = np.flatnonzero(strata == stratum)
         current = int((members >= n).sum())
         drawn = rng.random((len(labels), len(members))).argpartition(current - 1, axis=1)[:, :current]
-        np.put_along_axis(labels, members[drawn], 1, axis=1)
+        np.put_along_axis(labels, place[members[drawn]], 1, axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,12 +183,20 @@ def times_float64(labels: Float32, sums: FloatArray) -> FloatArray:
 
 
 def permute(
-    statistics: Sequence[Statistic], pooled: Pooled, permutations: int, rng: np.random.Generator
+    statistics: Sequence[Statistic],
+    pooled: Pooled,
+    order: NDArray[np.intp],
+    permutations: int,
+    rng: np.random.Generator,
 ) -> tuple[tuple[str, ...], FloatArray]:
-    """Evaluate all statistics on the same relabellings: names (k,) and values (k, 1 + permutations), observed first."""
+    """Evaluate all statistics on the same relabellings: names (k,) and values (k, 1 + permutations), observed first.
+
+    The statistics are of rows in an ``order`` of ``shuffled``.
+    """
+    n, m, fixed, strata = pooled.n, pooled.m, pooled.fixed, pooled.strata
     chunks = [
         np.concatenate([statistic(labels) for statistic in statistics])
-        for labels in relabellings(pooled.n, pooled.m, permutations, rng, fixed=pooled.fixed, strata=pooled.strata)
+        for labels in relabellings(n, m, permutations, rng, fixed=fixed, strata=strata, order=order)
     ]
     return tuple(name for statistic in statistics for name in statistic.names), np.concatenate(chunks, axis=1)
 
@@ -183,6 +211,12 @@ def check_level(permutations: int, alpha: float) -> None:
         raise DriftError(
             f"{permutations} permutations cannot reach level {alpha:.3g}: take at least {int(np.ceil(1 / alpha)) - 1}"
         )
+
+
+def check_seed(seed: int) -> None:
+    """Raise a DriftError if a random generator cannot begin with it."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise DriftError(f"seed is {seed!r}: it must be a whole number, not negative")
 
 
 def extremes(permutations: int, alpha: float) -> int:

@@ -9,14 +9,15 @@ images of different folds depend on each other through the directions. Where a c
 doubles or triples the false alarms of a small reference. So only a part of the images is learnt from. Along the
 directions ``detect`` leaves that part out; in all other statistics it counts as what it is, reference, but in every
 relabelling: given the learnt images, the others and the new ones are exchangeable, and the permutation test is exact
-whatever was rehearsed. Learnt images are recognised by a hash of their row.
+whatever was rehearsed. Learnt images and their near duplicates are recognised by a hash of their row.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +33,8 @@ NEARLY_DEAD = 0.1  # of what changes move a column by: one that varies less is d
 FORMAT = 3
 WITHOUT_FAINT = 2  # the format before ``faint`` and ``axes``, which still serves without them
 
+Number = TypeVar("Number", np.float32, np.float64, np.int64, np.uint64)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Rehearsal:
@@ -43,7 +46,7 @@ class Rehearsal:
         centre: (d,) float32 mean of the learnt clean images, whose score is 0.
         displacements: (C, C) mean score along each direction (columns) under each change (rows) as it was rehearsed.
         covariance: (C, C) of clean images' scores.
-        hashes: (k,) uint64 of the learnt images' embeddings.
+        hashes: (k,) uint64 of the embeddings of the learnt images and their near duplicates; none if it is ``apart``.
         faint: (F, d) float32 mean displacement of an image by each change when it is faint, or as it was rehearsed
             where no fainter one was; F = 0 where none is known.
         axes: (r, d) float32, principal axes along which the changes, as they were rehearsed, move single images, every
@@ -71,6 +74,15 @@ class Rehearsal:
         """Whether all numbers are finite, and clean images differ along the directions."""
         numbers = (self.directions, self.centre, self.displacements, self.covariance, self.faint, self.axes, self.reach)
         return all(np.isfinite(one).all() for one in numbers) and float(np.trace(self.covariance)) > 0
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the reference that it is used with has no image that was learnt from."""
+        return len(self.hashes) == 0
+
+    def apart(self) -> Rehearsal:
+        """The same for a reference of other images than those that it was learnt from, or of a part without these."""
+        return replace(self, hashes=self.hashes[:0])
 
     def units(self, deviation: FloatArray) -> FloatArray:
         """(d,) deviation of the columns of a sample → (d,) units to standardise them by.
@@ -105,8 +117,7 @@ class Rehearsal:
         say the same are not counted twice. None if nothing rehearsed is like it.
         """
         width = len(self.changes)
-        metric = self.covariance + 0.05 * np.trace(self.covariance) / width * np.eye(width)
-        root = linalg.cholesky(metric, lower=True)
+        root = linalg.cholesky(self._metric(), lower=True)
         observed = linalg.solve_triangular(root, shift, lower=True)
         rehearsed = linalg.solve_triangular(root, self.displacements.T, lower=True).T
         lengths = np.linalg.norm(rehearsed, axis=1)
@@ -140,42 +151,58 @@ class Rehearsal:
         """Read what ``to_arrays`` wrote; other keys are left alone, so an opened npz file will do.
 
         Raises:
-            DriftError: Something is missing, or of a shape that does not fit the rest.
+            DriftError: Something is missing, or does not fit the rest.
         """
         try:
-            if int(arrays["format"]) not in (WITHOUT_FAINT, FORMAT):
-                raise DriftError(f"rehearsal format {int(arrays['format'])} is unknown: rehearse again")
-            extended = int(arrays["format"]) == FORMAT
+            written = int(_numbers(arrays["format"], np.int64).item())
+            if written not in (WITHOUT_FAINT, FORMAT):
+                raise DriftError(f"rehearsal format {written} is unknown: rehearse again")
+            extended = written == FORMAT
             none = np.empty((0, *np.shape(arrays["centre"])), dtype=np.float32)
             rehearsal = cls(
                 changes=tuple(str(name) for name in arrays["changes"]),
-                directions=np.asarray(arrays["directions"], dtype=np.float32),
-                centre=np.asarray(arrays["centre"], dtype=np.float32),
-                displacements=np.asarray(arrays["displacements"], dtype=np.float64),
-                covariance=np.asarray(arrays["covariance"], dtype=np.float64),
-                hashes=np.asarray(arrays["hashes"], dtype=np.uint64),
-                faint=np.asarray(arrays["faint"] if extended else none, dtype=np.float32),
-                axes=np.asarray(arrays["axes"] if extended else none, dtype=np.float32),
-                reach=np.asarray(arrays["reach"] if extended else np.zeros_like(arrays["centre"]), dtype=np.float32),
+                directions=_numbers(arrays["directions"], np.float32),
+                centre=_numbers(arrays["centre"], np.float32),
+                displacements=_numbers(arrays["displacements"], np.float64),
+                covariance=_numbers(arrays["covariance"], np.float64),
+                hashes=_numbers(arrays["hashes"], np.uint64),
+                faint=_numbers(arrays["faint"] if extended else none, np.float32),
+                axes=_numbers(arrays["axes"] if extended else none, np.float32),
+                reach=_numbers(arrays["reach"] if extended else np.zeros_like(arrays["centre"]), np.float32),
             )
         except KeyError as error:
             raise DriftError(f"a saved rehearsal lacks {error}: rehearse again") from None
+        except (TypeError, ValueError) as error:
+            raise DriftError(f"a saved rehearsal is damaged ({error}): rehearse again") from None
         width = len(rehearsal.changes)
         fits = (
             width > 0
+            and np.ndim(arrays["changes"]) == 1
+            and len(set(rehearsal.changes)) == width
             and rehearsal.directions.ndim == 2
             and rehearsal.directions.shape == (width, rehearsal.centre.size)
             and rehearsal.centre.ndim == 1
             and rehearsal.displacements.shape == rehearsal.covariance.shape == (width, width)
             and rehearsal.hashes.ndim == 1
+            and not rehearsal.is_apart
             and rehearsal.faint.ndim == rehearsal.axes.ndim == 2
             and rehearsal.faint.shape[1] == rehearsal.axes.shape[1] == rehearsal.centre.size
             and len(rehearsal.faint) in (0, width)
             and rehearsal.reach.shape == rehearsal.centre.shape
+            and not (rehearsal.reach < 0).any()
         )
         if not fits or not rehearsal.usable:
             raise DriftError("a saved rehearsal is damaged (shapes do not fit, or numbers are not finite)")
+        try:
+            linalg.cholesky(rehearsal._metric(), lower=True)
+        except linalg.LinAlgError:
+            raise DriftError("a saved rehearsal is damaged (its covariance is none): rehearse again") from None
         return rehearsal
+
+    def _metric(self) -> FloatArray:
+        """(C, C) covariance of clean images' scores, with a ridge."""
+        width = len(self.changes)
+        return self.covariance + 0.05 * np.trace(self.covariance) / width * np.eye(width)
 
     def _points(self, embeddings: ArrayLike) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
@@ -185,6 +212,18 @@ class Rehearsal:
         if not np.isfinite(points).all():
             raise DriftError("the sample has NaN, infinite or huge values, which single precision cannot hold")
         return points
+
+
+def _numbers(values: NDArray[np.generic], dtype: type[Number]) -> NDArray[Number]:
+    """An array as numbers of a type that can hold them.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    array = np.asarray(values)
+    if not np.can_cast(array.dtype, dtype, casting="same_kind"):
+        raise ValueError(f"{array.dtype} instead of {np.dtype(dtype)}")
+    return array.astype(dtype, copy=False)
 
 
 def row_hashes(points: NDArray[np.float32]) -> NDArray[np.uint64]:

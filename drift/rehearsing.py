@@ -20,6 +20,7 @@ from scipy import linalg
 
 from drift.discriminant import Scatter
 from drift.errors import DriftError
+from drift.permutation import check_seed
 from drift.rehearsal import Rehearsal, row_hashes
 from drift.result import FloatArray
 from drift.samples import as_groups, as_sample
@@ -29,31 +30,29 @@ MOST_IMAGES = 500
 FOLDS = 5  # of the learnt images, to see how far a change moves images that its direction has not seen
 MINIMUM_IMAGES = 4 * FOLDS
 EXTREME = 1e30  # embeddings beyond it, or below its inverse, leave the range of single precision once they are squared
-AXES = 48  # that are kept: from 16 on, more make no difference
+AXES = 48  # that are kept: with nine changes more than 16 made no difference, a stream may have more changes
 
 
 def rows_to_rehearse(rows: int, *, groups: ArrayLike | None = None, seed: int = 0) -> NDArray[np.intp]:
-    """Which of so many images to learn from: a third at random, at most 500, sorted; groups stay together.
+    """Which of so many images to learn from: a third at random, at least 20 and at most 500, sorted.
 
     Only these need embeddings under each change. ``groups`` are (rows,) whole numbers that near-duplicate images share,
-    a negative one is an image alone.
+    a negative one is an image alone. As everywhere, the images of a group count once: the first of them is learnt from.
 
     Raises:
         DriftError: There are too few images, or they are too much alike.
     """
+    check_seed(seed)
     labels = np.arange(rows) if groups is None else _apart(as_groups(groups, rows, "clean"))
-    wanted = max(MINIMUM_IMAGES, min(MOST_IMAGES, int(rows * SHARE)))
-    distinct, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(distinct))
-    enough = max(int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1, 2 * FOLDS)
-    if len(distinct) < 2 * FOLDS or rows < 2 * MINIMUM_IMAGES or enough > len(distinct) - FOLDS:
+    distinct, first = np.unique(labels, return_index=True)
+    if len(distinct) < 2 * MINIMUM_IMAGES:
+        counted = "" if len(distinct) == rows else f", which count as {len(distinct)} (near duplicates once),"
         raise DriftError(
-            f"{rows} images, {len(distinct)} of them no near duplicates of others, are too few to rehearse with: "
-            f"a reference needs at least {2 * MINIMUM_IMAGES}"
+            f"{rows} images{counted} are too few to rehearse with: a reference needs at least {2 * MINIMUM_IMAGES}"
         )
-    chosen = np.zeros(len(distinct), dtype=bool)
-    chosen[order[:enough]] = True
-    return np.flatnonzero(chosen[group])
+    wanted = max(MINIMUM_IMAGES, min(MOST_IMAGES, int(len(distinct) * SHARE)))
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(distinct))
+    return np.sort(first[order[:wanted]])
 
 
 def rehearse(
@@ -73,7 +72,7 @@ def rehearse(
 
     Each direction is a linear discriminant on standardised columns whose within-class covariance is shrunk by Ledoit
     and Wolf's (2004) rule. Near-duplicate images share a number in ``groups``, (n,), a negative one is an image alone;
-    without groups, equal rows belong together.
+    without groups, equal rows belong together. An image that is like a learnt one counts as learnt from.
 
     ``faint`` has embeddings of the same images under the same changes at about a third of the strength. For a change
     that is not among them, ``changed`` has to tell how it moves images when it is faint.
@@ -82,6 +81,7 @@ def rehearse(
         DriftError: No change, a faint one that is not among the changes, too few images or groups, or arrays that are
             unfit or of different shapes.
     """
+    check_seed(seed)
     images = _held(as_sample(clean, "clean", minimum=1), "clean")
     if not changed:
         raise DriftError("no change to rehearse: give at least one")
@@ -90,7 +90,8 @@ def rehearse(
         raise DriftError(f"faint has {', '.join(map(repr, unknown))}, which is not among the changes")
     labels = _equal_rows(images) if groups is None else as_groups(groups, len(images), "clean")
     learnt = rows_to_rehearse(len(images), groups=labels, seed=seed) if rows is None else _checked(rows, len(images))
-    if len(np.unique(_apart(labels[learnt]))) < 2 * FOLDS:
+    group = _apart(labels)
+    if len(np.unique(group[learnt])) < 2 * FOLDS:
         raise DriftError(f"the rows to learn from are fewer than {2 * FOLDS} images without near duplicates")
     among = learnt if rows is None else np.arange(len(learnt))  # where each change has them
     expected = (len(images if rows is None else learnt), images.shape[1])
@@ -104,14 +105,16 @@ def rehearse(
     strong = {name: learnt_of(name, values) for name, values in changed.items()}
     fainter = {name: learnt_of(f"faint {name}", values) for name, values in (faint or {}).items()}
     samples = [images[learnt], *strong.values()]
+    if all(np.array_equal(images[learnt], sample) for sample in strong.values()):
+        raise DriftError("no change moves any embedding: there is nothing to learn")
     everything = np.stack(samples).astype(np.float64)  # (1 + C, k, d)
     scale = np.sqrt(everything.var(axis=1).mean(axis=0) + everything.mean(axis=1).var(axis=0))
     used = scale > 1e-9 * max(float(scale.max()), 1e-300)
     if not used.any():
-        raise DriftError("no change moves any embedding: there is nothing to learn")
+        raise DriftError("all embeddings are the same: there is nothing to learn")
     centre = everything[0].mean(axis=0)
     standard = ((everything[:, :, used] - centre[used]) / scale[used]).astype(np.float32)
-    fold = _folds(labels[learnt], seed)
+    fold = _folds(group[learnt], seed)
     scatter = Scatter.of(standard, fold)
     weights = scatter.discriminants()
     spread, displacements, covariance = _held_out(scatter)
@@ -124,7 +127,7 @@ def rehearse(
         centre=centre.astype(np.float32),
         displacements=displacements,
         covariance=covariance,
-        hashes=row_hashes(np.ascontiguousarray(images[learnt], dtype=np.float32)),
+        hashes=row_hashes(np.ascontiguousarray(images[np.isin(group, group[learnt])], dtype=np.float32)),
         faint=displaced[len(changed) :],
         axes=np.empty((0, images.shape[1]), dtype=np.float32),
         reach=np.sqrt(np.square(displaced.astype(np.float64)).mean(axis=0)).astype(np.float32),
@@ -161,9 +164,15 @@ def _axes(everything: FloatArray, deviation: FloatArray) -> NDArray[np.float32]:
     if not len(moved) or not len(axes):
         return axes[:0]
     flat = moved.reshape(-1, moved.shape[2])
-    width = flat.shape[1]
-    squares, found = linalg.eigh(flat.T @ flat, subset_by_index=(width - len(axes), width - 1))
-    axes[:, used] = (found * np.sqrt(np.maximum(squares, 0))).T * deviation[used]
+    rows, width = flat.shape
+    if width <= rows:
+        squares, found = linalg.eigh(flat.T @ flat, subset_by_index=(width - len(axes), width - 1))
+        axes[:, used] = (found * np.sqrt(np.maximum(squares, 0))).T * deviation[used]
+        return axes
+    # The same axes from the smaller matrix: of flat = U S V', U'flat is S V'.
+    axes = axes[: min(len(axes), rows)]
+    _, found = linalg.eigh(flat @ flat.T, subset_by_index=(rows - len(axes), rows - 1))
+    axes[:, used] = found.T @ flat * deviation[used]
     return axes
 
 
@@ -186,16 +195,17 @@ def _held_out(scatter: Scatter) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 def _folds(groups: NDArray[np.integer], seed: int) -> NDArray[np.int64]:
     """Fold of each image, at random, near duplicates together."""
-    labels, group = np.unique(_apart(groups), return_inverse=True)
+    labels, group = np.unique(groups, return_inverse=True)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(np.arange(len(labels)) % FOLDS)
     return order[group]
 
 
 def _apart(groups: NDArray[np.integer]) -> NDArray[np.int64]:
     """Labels of groups in which each image that is alone has one of its own."""
-    labels = groups.astype(np.int64)
-    alone = labels < 0
-    labels[alone] = labels.max(initial=0) + 1 + np.arange(alone.sum())
+    labels = np.empty(len(groups), dtype=np.int64)
+    alone = groups < 0
+    _, labels[~alone] = np.unique(groups[~alone], return_inverse=True)
+    labels[alone] = len(groups) + np.arange(alone.sum())
     return labels
 
 

@@ -26,7 +26,7 @@ class Cause:
     Attributes:
         change: Name of the rehearsed change.
         strength: Mean displacement along the change's direction; 0 is none, 1 as strong as it was rehearsed.
-        p_value: Of this direction alone, adjusted for the number of rehearsed directions.
+        p_value: Of the largest shift along any rehearsed direction, on its own as a member's is.
     """
 
     change: str

@@ -48,7 +48,10 @@ def as_sample(values: ArrayLike, name: str, *, minimum: int = MINIMUM_ROWS) -> N
     Raises:
         DriftError: It is not a table of finite real numbers with enough rows.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DriftError(f"the {name} sample must be a (rows, dimensions) array: its rows differ in length") from None
     if array.ndim != 2:
         raise DriftError(f"the {name} sample must be a (rows, dimensions) array, not of shape {array.shape}")
     if array.dtype.kind not in "fiub":
@@ -87,8 +90,8 @@ def pool(
     their stratum, where strata are given.
 
     Raises:
-        DriftError: A sample is unfit, the two differ in dimension, too few groups are left, or strata are given for one
-            sample only.
+        DriftError: A sample is unfit, the two differ in dimension, ``learnt`` names no reference row, too few groups
+            are left, or strata are given for one sample only.
     """
     first, second = as_sample(reference, "reference"), as_sample(current, "current")
     if first.shape[1] != second.shape[1]:
@@ -98,6 +101,8 @@ def pool(
         )
     reference_rows = _rows(first, reference_groups, np.ones(len(first), dtype=bool), "reference", maximum, rng)
     seen = np.zeros(len(first), dtype=bool) if learnt is None else learnt(first)
+    if learnt is not None and not seen.any():
+        none_learnt()
     stays = seen[reference_rows]
     if (~stays).sum() < MINIMUM_ROWS:
         _too_few_unlearnt("reference", int((~stays).sum()))
@@ -220,6 +225,14 @@ def _rows(
             )
         rows = rows[_one_of_each(labels, rng)]
     return rows[_subsample(len(rows), maximum, rng)]
+
+
+def none_learnt() -> NoReturn:
+    """Raise the DriftError of a rehearsal that belongs to another reference."""
+    raise DriftError(
+        "the rehearsal knows none of the reference's rows: give the very embeddings it was learnt from, of the same "
+        "type and scale, or rehearsal.apart() if it was learnt from other images"
+    )
 
 
 def _too_few_unlearnt(name: str, rows: int) -> NoReturn:

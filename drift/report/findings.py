@@ -53,7 +53,8 @@ def findings(report: CheckReport) -> tuple[Finding, ...]:
                 question="What does it look like?",
                 answer=cause.change,
                 figure=f"{cause.strength:.0%} as strong as rehearsed",
-                note=f"of the changes rehearsed, this one answers first: p\u00a0=\u00a0{p_text(cause.p_value)}",
+                note="of the changes rehearsed, this one resembles the difference most; by chance images shift as far "
+                f"along one of them with p\u00a0=\u00a0{p_text(cause.p_value)}",
             )
         )
     return tuple(found)

@@ -1,8 +1,8 @@
 """Rehearsing a drift: reference images under plausible changes, so that the test knows where each one moves them.
 
-A third of the reference, at most 500 images, is shown to the champion again under every change that the stream
-rehearses, at full strength and faint. What is learnt from them is frozen with the reference; along what was learnt,
-later checks compare with the others.
+A third of the reference, at least 20 and at most 500 images, near duplicates counted once, is shown to the champion
+again under every change that the stream rehearses, at full strength and faint. What is learnt from them is frozen with
+the reference; along what was learnt, later checks compare with the others.
 """
 
 from __future__ import annotations

@@ -50,11 +50,18 @@ def draw_relabellings_once() -> None:
     draw, drawn = permutation.relabellings, {}
 
     def drawn_before(
-        n: int, m: int, permutations: int, rng: np.random.Generator, *, fixed: int = 0, strata: None = None
+        n: int,
+        m: int,
+        permutations: int,
+        rng: np.random.Generator,
+        *,
+        fixed: int = 0,
+        strata: None = None,
+        order: np.ndarray | None = None,
     ) -> Iterator[np.ndarray]:
-        key = (n, m, permutations, fixed, str(rng.bit_generator.state))
+        key = (n, m, permutations, fixed, None if order is None else order.tobytes(), str(rng.bit_generator.state))
         if key not in drawn:
-            labels = list(draw(n, m, permutations, rng, fixed=fixed, strata=strata))
+            labels = list(draw(n, m, permutations, rng, fixed=fixed, strata=strata, order=order))
             drawn[key] = labels, rng.bit_generator.state
         labels, rng.bit_generator.state = drawn[key]
         return iter(labels)

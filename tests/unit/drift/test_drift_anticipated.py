@@ -13,6 +13,7 @@ from drift.anticipated import anticipated, ridge_of, weighed
 from drift.discriminant import shrinkage
 from drift.linear import ColumnStatistic, MeanStatistic
 from drift.rehearsal import WITHOUT_FAINT
+from drift.rehearsing import _axes
 from drift.samples import pool
 
 DIMENSIONS = 40
@@ -68,6 +69,28 @@ def test_the_axes_of_a_change_find_another_that_moves_images_along_them() -> Non
             found[name] += result.is_drift
             assert ("rehearsed axes" in names_of(result)) == (name == "axes")
     assert found["axes"] >= found["none"] + 4, found
+
+
+def test_along_the_axes_every_change_counts_the_same() -> None:
+    rng = np.random.Generator(np.random.PCG64(9))
+    reference = images(rng, 90)
+    faint_one, strong_one = reference.copy(), reference.copy()
+    faint_one[:, 5] += 0.03 * rng.normal(size=90).astype(np.float32)
+    strong_one[:, 6] += 3 * rng.normal(size=90).astype(np.float32)
+    axes = drift.rehearse(reference, {"faint": faint_one, "strong": strong_one}).axes / reference.std(axis=0)
+    lengths = np.linalg.norm(axes, axis=0)
+    assert lengths[5] == pytest.approx(lengths[6], rel=0.2)
+    assert np.delete(lengths, [5, 6]).max() < 0.01 * lengths[5]
+
+
+def test_the_axes_of_few_wide_embeddings_come_from_the_smaller_matrix() -> None:
+    rng = np.random.Generator(np.random.PCG64(10))
+    everything = rng.normal(size=(3, 20, 200))
+    axes = _axes(everything, np.ones(200)).astype(np.float64)
+    moved = everything[1:] - everything[0]
+    moved /= np.linalg.norm(moved, axis=(1, 2))[:, None, None]
+    _, sizes, rows = np.linalg.svd(moved.reshape(40, 200), full_matrices=False)
+    np.testing.assert_allclose(axes.T @ axes, (rows.T * sizes**2) @ rows, atol=1e-5 * sizes.max() ** 2)
 
 
 @pytest.mark.parametrize("dimensions", [6, 90])

@@ -368,3 +368,20 @@ def test_rows_that_are_all_the_same_point_are_no_drift(test: str) -> None:
     same = np.tile([0.1, 0.3, 0.7], (7, 1))
     assert drift.detect(same, same, test=test, permutations=99).p_value == 1
     assert drift.effect(same, same).auc == 0.5
+
+
+@pytest.mark.parametrize("test", ["ensemble", "mmd"])
+def test_a_few_that_differ_beside_thousands_of_equal_ones_are_found(test: str) -> None:
+    # None of the rows that the bandwidth is first looked for in differ, in two draws of three.
+    reference = np.zeros((10_000, 4))
+    current = 1.0 + np.arange(20).reshape(5, 4)
+    for seed in range(6):
+        assert drift.detect(reference, current, test=test, permutations=99, seed=seed).p_value == 0.01
+    reference = np.zeros((2000, 4))
+    reference[3] = 1
+    assert drift.detect(reference, np.zeros((500, 4)), test=test, permutations=99).p_value > 0.1
+
+
+def test_rows_of_different_lengths_are_refused() -> None:
+    with pytest.raises(drift.DriftError, match="rows differ in length"):
+        drift.detect([[1.0, 2.0], [3.0]], np.ones((5, 2)))
