@@ -6,6 +6,7 @@ is started for tests that take neither. Tests may run in several processes; each
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -28,6 +30,24 @@ MLFLOW_BUCKET = "mlflow-artifacts"
 AIRFLOW = {"dags", "e2e", "integration/test_stack.py", "integration/test_demo_reset.py"}
 
 wait_asleep()  # as the command does
+
+# How long an example takes is the machine's affair; what a test sets itself, and --hypothesis-profile, still counts.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
+
+# A CI's wish for colours reaches no command whose output is compared, nor does a proxy stand before our own servers.
+for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+    os.environ.pop(name, None)
+no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+if no_proxy != "*":  # that counts only where it stands alone
+    no_proxy = ",".join(filter(None, (no_proxy, "127.0.0.1", "localhost")))
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = no_proxy
+
+# Trainings run on processors wherever the tests run; TIDEMARK_TEST_GPU=1 lets them see a GPU.
+if os.environ.get("TIDEMARK_TEST_GPU", "") in ("", "0"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # Started in the background by a shell, this process ignores Ctrl-C, and so would all whose answer to it is tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():

@@ -15,6 +15,7 @@ from pipeline.local.credentials import Credentials
 from pipeline.local.ports import Ports
 from pipeline.settings import Settings
 from pipeline.storage.catalog import migrate
+from tests.free_ports import free_ports
 
 TEMPLATE = "template_catalogue"
 
@@ -63,7 +64,7 @@ class Servers:
 def embedded(home: Path, *, durable: bool) -> Iterator[Servers]:
     """PostgreSQL and S3 under a folder, with a template database that holds the catalogue's tables."""
     home.mkdir(parents=True, exist_ok=True)
-    here = Servers(home=home, ports=Ports.free(), credentials=Credentials.of(home))
+    here = Servers(home=home, ports=free_ports(), credentials=Credentials.of(home))
     postgres.prepare(home, here.credentials)
     services = [
         postgres.service(home, here.ports.postgres, durable=durable),

@@ -257,7 +257,7 @@ def checked(airflow: AirflowServer, live_settings: Settings) -> str:
         airflow.unpause(f"live_{stage}")
     run = airflow.trigger("live_ingest", limit=100)
     assert airflow.await_run("live_ingest", run) == "success"
-    until(lambda: bool(airflow.runs("live_detect_drift")), 60)
+    until(lambda: bool(airflow.runs("live_detect_drift")), 180)
     (following,) = airflow.runs("live_detect_drift")
     assert following["run_type"] == "asset_triggered"
     assert airflow.await_run("live_detect_drift", following["dag_run_id"]) == "success"

@@ -51,6 +51,7 @@ with DAG("script_mapped", **SETTINGS):
 
 with DAG("script_approval", **SETTINGS):
     judged = Script(task_id="retrain", stage="judged", stream=FOLDER)
-    for name, hours in (("approved", 1.0), ("turned_down", 1.0), ("unanswered", 5 / 3600)):
+    # Half a minute without an answer: it must not be over before the process that asked is known to have ended.
+    for name, hours in (("approved", 1.0), ("turned_down", 1.0), ("unanswered", 30 / 3600)):
         ask = AskApproval(task_id=f"ask_{name}", result=judged.output, hours=hours)
         Script(task_id=name, stage="decide", stream=FOLDER, options=ask.output)

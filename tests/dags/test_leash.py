@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tidemark_airflow.child import MOST_LINE, MOST_STDOUT, PATIENCE, Child
+from tidemark_airflow.leash import GRACE
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 
@@ -129,7 +130,8 @@ def test_a_stage_that_ignores_sigterm_is_killed_before_airflow_would(start: Star
     begun = time.monotonic()
     child.end()
     assert time.monotonic() - begun < PATIENCE + 1  # Airflow's five seconds
-    assert gone(pids, 0.5)
+    assert GRACE < PATIENCE
+    assert gone(pids, 5)  # a busy machine may leave the last of it to the leash
     assert child.wait() == 128 + signal.SIGKILL
 
 

@@ -118,7 +118,7 @@ def test_a_click_in_the_ui_ends_the_stage_with_all_its_children(airflow: Airflow
     airflow.unpause("script_stay")
     run = airflow.trigger("script_stay")
     pids = started(airflow_home / "stay")
-    until(lambda: any(line["event"] == "epoch 1 of 100" for line in airflow.log("script_stay", run, "stage")), 60)
+    until(lambda: any(line["event"] == "epoch 1 of 100" for line in airflow.log("script_stay", run, "stage")), 180)
     path = f"/dags/script_stay/dagRuns/{run}/taskInstances/stage"
     airflow.call("PATCH", path, json={"new_state": "failed"})
     assert gone(pids, 60)
@@ -131,7 +131,7 @@ def test_sigkill_of_the_task_ends_the_stage_with_all_its_children(airflow: Airfl
     pids = started(airflow_home / "stay")
     os.kill(parent(parent(pids[0])), signal.SIGKILL)  # stage → leash → task
     assert gone(pids, 10)
-    until(lambda: airflow.tasks("script_stay", run)["stage", -1]["state"] in ("up_for_retry", "failed"), 60)
+    until(lambda: airflow.tasks("script_stay", run)["stage", -1]["state"] in ("up_for_retry", "failed"), 180)
 
 
 def test_a_timeout_ends_the_stage_with_all_its_children(airflow: AirflowServer, airflow_home: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_timeout_ends_the_stage_with_all_its_children(airflow: AirflowServer, 
     run = airflow.trigger("script_timeout")
     pids = started(airflow_home / "timeout")
     assert gone(pids, 60)
-    until(lambda: airflow.tasks("script_timeout", run)["stage", -1]["state"] == "up_for_retry", 60)
+    until(lambda: airflow.tasks("script_timeout", run)["stage", -1]["state"] == "up_for_retry", 180)
     log = airflow.log("script_timeout", run, "stage")
     assert "the stage took longer than 0:00:05 and was ended" in [line["event"] for line in log]
     assert not any(line.get("error_detail") for line in log)

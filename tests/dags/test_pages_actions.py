@@ -115,7 +115,7 @@ def test_rolling_back_puts_the_version_in_charge_and_scoring_follows(
     with connect(flowers) as catalog:
         newest = catalog.promotions("flowers")[-1]
     assert (newest["kind"], newest["reason"]) == ("rollback", "rolled back from version 2 by admin")
-    until(lambda: bool(airflow.runs("flowers_score")), 60)
+    until(lambda: bool(airflow.runs("flowers_score")), 180)
     assert {run["run_type"] for run in airflow.runs("flowers_score")} == {"asset_triggered"}
     # Sent again, as by a reload, it says what is the matter and changes nothing.
     again = get(FORM, "admin", cookie=True, method="POST", data=form)

@@ -14,9 +14,9 @@ from rich.console import Console
 from pipeline.local import stack
 from pipeline.local.airflow_api import AirflowClient
 from pipeline.local.demo_watch import Teller, Watch
-from pipeline.local.ports import Ports
 from pipeline.settings import ENVIRONMENT_FILE, Settings
 from pipeline.stages.workplace import Workplace, workplace
+from tests.free_ports import free_ports
 from tests.integration.scans import STREAM, upload
 
 pytestmark = pytest.mark.stack
@@ -31,7 +31,7 @@ def running() -> Iterator[Settings]:
         (root / "streams" / "letters.yaml").write_text(STREAM)
         settings = Settings(home=root / "home", streams=root / "streams")
         try:
-            stack.up(settings, ports=Ports.free())
+            stack.up(settings, ports=free_ports())
             found = stack.settings_of(json.loads((settings.home / ENVIRONMENT_FILE).read_text()))
             yield found.model_copy(update={"home": settings.home, "streams": settings.streams})
         finally:

@@ -16,8 +16,8 @@ import pytest
 from pipeline.errors import DatabaseRefused
 from pipeline.local import postgres, stack
 from pipeline.local.credentials import Credentials
-from pipeline.local.ports import Ports
 from pipeline.storage.database import migrate
+from tests.free_ports import free_ports
 
 DOCKER = Path(__file__).parents[2] / "docker"
 
@@ -38,7 +38,7 @@ databases = load("databases")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A PostgreSQL of its own, since roles are the server's; prepared twice."""
     home = tmp_path_factory.mktemp("installation")
-    credentials, ports = Credentials.of(home), Ports.free()
+    credentials, ports = Credentials.of(home), free_ports()
     postgres.prepare(home, credentials)
     service = postgres.service(home, ports.postgres, durable=False)
     try:

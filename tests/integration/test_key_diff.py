@@ -50,7 +50,9 @@ def intake(item: StoreObject, content: int, good: bool) -> Intake:
     return Intake(object=item, sha256=digest, status="accepted", split="training", examined=found)
 
 
-@examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(nights)
 def test_the_catalogue_follows_the_store(catalog: Catalog, nights: list) -> None:
     stream = f"s{next(numbers)}"

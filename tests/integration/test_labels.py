@@ -382,7 +382,7 @@ def test_many_rows_are_not_many_statements_nor_each_compared_with_each(place: Wo
     assert time.process_time() - spent < 20
     # The same work three times; where each row is compared with each, one takes some twenty times as long as the first.
     first, *others = (after - before for before, after in pairwise(took))
-    assert max(others) < 6 * first
+    assert max(others) < 6 * first + 3  # seconds that a busy machine may take for something else
 
 
 def test_forgetting_a_stream_forgets_its_labels(place: Workplace) -> None:

@@ -91,7 +91,10 @@ def place(settings: Settings, tmp_path: Path) -> Iterator[Workplace]:
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
 )
 @given(steps)
 def test_labels_are_what_the_rules_say_in_whatever_order(place: Workplace, steps: list[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from pipeline.local.airflow_api import AirflowClient
 from pipeline.local.ports import Ports
 from pipeline.settings import ENVIRONMENT_FILE, Settings
 from pipeline.storage.objects import ObjectStore
+from tests.free_ports import free_ports
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -51,7 +53,7 @@ def settings(home: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def ports() -> Ports:
-    return Ports.free()
+    return free_ports()
 
 
 @pytest.fixture
@@ -100,7 +102,10 @@ def test_everything_serves_and_only_on_loopback(running: stack.StackStatus, home
     # Its parts are alive and all DAGs are there, with the login that the stack has written.
     wait_until(lambda: {finding.state for finding in look_at_airflow(here)} == {"ok"})
     for process in all_processes(home):
-        for connection in process.net_connections(kind="inet"):
+        connections = []
+        with contextlib.suppress(psutil.NoSuchProcess):  # Airflow's come and go
+            connections = process.net_connections(kind="inet")
+        for connection in connections:
             if connection.status == psutil.CONN_LISTEN:
                 assert connection.laddr.ip == "127.0.0.1", process
                 assert connection.laddr.port in ports.to_dict().values(), process
@@ -108,7 +113,10 @@ def test_everything_serves_and_only_on_loopback(running: stack.StackStatus, home
 
 def test_no_secret_is_on_a_command_line_or_in_a_log(running: stack.StackStatus, home: Path) -> None:
     secrets = json.loads((home / "credentials.json").read_text()).values()
-    seen = " ".join(" ".join(process.cmdline()) for process in all_processes(home))
+    seen = ""
+    for process in all_processes(home):
+        with contextlib.suppress(psutil.NoSuchProcess):  # Airflow's come and go
+            seen += " ".join(process.cmdline()) + " "
     logs = " ".join(path.read_text(errors="replace") for path in home.glob("logs/**/*") if path.is_file())
     assert "rclone" in seen
     assert not [secret for secret in secrets if secret in seen or secret in logs]
@@ -124,7 +132,7 @@ def test_up_again_changes_nothing_and_is_quick(running: stack.StackStatus, setti
     begun = time.monotonic()
     again = stack.up(settings)  # without ports: what runs keeps its own
     assert pids(again) == pids(running)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
 
 
 def test_airflow_is_driven_over_its_api(running: stack.StackStatus, home: Path) -> None:
@@ -216,7 +224,7 @@ def test_down_finds_what_has_no_record(running: stack.StackStatus, settings: Set
 
 
 def test_a_taken_port_is_named_with_its_variable_and_nothing_starts(tmp_path: Path) -> None:
-    taken = Ports.free()
+    taken = free_ports()
     settings = Settings(home=tmp_path / "home")
     with socket.socket() as other:
         other.bind(("127.0.0.1", taken.mlflow))
@@ -229,7 +237,7 @@ def test_a_taken_port_is_named_with_its_variable_and_nothing_starts(tmp_path: Pa
 
 def test_a_service_that_does_not_start_is_named_with_its_log(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", image_bucket="x")
-    ports = Ports.free()
+    ports = free_ports()
     data = processes.data_folder(settings.home)
     stack.postgres.prepare(settings.home, stack.Credentials.of(_made(settings.home)))
     (data / "global" / "pg_control").unlink()
@@ -244,11 +252,11 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path; from pipeline.local import stack; from pipeline.local.ports import Ports; "
         "from pipeline.settings import Settings; "
-        f"stack.up(Settings(home=Path({str(home)!r})), ports=Ports.free())"
+        f"stack.up(Settings(home=Path({str(home)!r})), ports={free_ports()!r})"
     )
     starting = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: bool(processes.members(home, "airflow")), 60)
+        wait_until(lambda: bool(processes.members(home, "airflow")), 180)
         starting.send_signal(signal.SIGINT)
         assert starting.wait(60) != 0
         assert all_processes(home) == []
@@ -263,7 +271,7 @@ def test_two_at_once_do_not_collide(tmp_path: Path) -> None:
     home = _made(tmp_path / "home")
     said: list[str] = []
     program = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('held', flush=True)"
-    program += "; time.sleep(2)"
+    program += "; time.sleep(5)"
     holder = subprocess.Popen([sys.executable, "-c", program, str(home / "lock")], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     with holder.stdout:

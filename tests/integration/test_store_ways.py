@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import select
 import socket
 import ssl
 import threading
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -182,7 +182,8 @@ def test_connections_are_kept_and_what_the_server_closed_is_not_used_again() -> 
         assert answers[:2] == ["/below/images/0.png", "/below/images/gone.png"]  # an address may have a path
         for _ in range(3):
             store.get_image("last.png", 10)
-            time.sleep(0.1)
+            (idle,) = store._reader._connections._idle
+            assert select.select([idle.sock], [], [], 10)[0]  # the server has closed it
         assert len(connections) == 3
         with pytest.raises(ImageRejected):
             store.get_image("a.png", 4)  # its body is left unread, so its connection is of no more use

@@ -260,7 +260,7 @@ def test_pictures_are_small_and_of_the_stream_only(
 def test_nobody_waits_long_for_a_picture_and_what_failed_is_not_tried_again_at_once(
     settings: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stages.pictures.MOST_SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.stages.pictures.MOST_SECONDS", 2)
     monkeypatch.setattr("pipeline.stages.pictures.PATIENCE", 0.1)
     make_history(settings, "few", checks=1, images=4, alarms=ALARMS)
     store, stream, pictures = ObjectStore.from_settings(settings), Stream(name="few", prefix="few/"), Pictures()

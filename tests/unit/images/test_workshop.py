@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -121,13 +122,13 @@ def test_an_image_that_takes_too_long_costs_its_time_and_nothing_else() -> None:
 
 
 def test_the_time_of_an_image_is_its_own_not_that_of_all_before_it() -> None:
-    slow = encoded(Image.new("RGB", (2500, 2500)), "PNG")
-    with Workshop(max_seconds=0.8) as workshop:
+    some = encoded(Image.new("RGB", (1000, 1000)), "PNG")  # a hundredth of what an image may take
+    with Workshop(max_seconds=1.0) as workshop:
         workshop.examine(PLAIN)
         (worker,) = workers()
         started = worker.cpu_times().user
-        while worker.cpu_times().user < started + 1.6:
-            workshop.examine(slow)
+        while worker.cpu_times().user < started + 2:
+            workshop.examine(some)
         assert workers() == [worker]
 
 
@@ -164,7 +165,7 @@ def test_the_default_memory_suffices_for_the_hungriest_files(kind: str) -> None:
 
 
 def test_a_process_that_stands_still_is_given_up() -> None:
-    with Workshop(max_seconds=0.5) as workshop, busy(workshop) as (worker, result):
+    with Workshop(max_seconds=2.0) as workshop, busy(workshop) as (worker, result):
         worker.send_signal(signal.SIGSTOP)
         assert result() == "too_costly"
         assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
@@ -221,8 +222,9 @@ def test_a_killed_process_costs_nothing_unless_it_happens_again() -> None:
             worker.kill()
             until(lambda: [w for w in workers() if w.pid != worker.pid])
             (second,) = workers()
-            until(lambda: not second.is_running() or second.cpu_times().user > 1.5)
-            second.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # its time may be up first
+                until(lambda: not second.is_running() or second.cpu_times().user > 1.5)
+                second.kill()
             assert result() in {"crashed", "too_costly"}
         assert workshop.examine(image) == examine(image)
 
@@ -278,12 +280,13 @@ def test_a_process_that_died_between_two_images_is_replaced_in_silence() -> None
 def test_replaced_processes_leave_no_descriptors_behind() -> None:
     with Workshop() as workshop:
         workshop.examine(PLAIN)
+        gc.collect()  # what others have left open is not closed meanwhile
         before = psutil.Process().num_fds()
         for _ in range(5):
             (worker,) = workers()
             worker.kill()
             workshop.examine(PLAIN)
-        assert psutil.Process().num_fds() == before
+        assert psutil.Process().num_fds() <= before
 
 
 def test_processes_that_cannot_start_end_the_run_and_blame_no_image(monkeypatch: pytest.MonkeyPatch) -> None:

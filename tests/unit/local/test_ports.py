@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import ConfigurationError, PortTaken
 from pipeline.local.ports import VARIABLES, Ports, is_free, require_free
+from tests.free_ports import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +43,11 @@ def test_two_services_cannot_share_a_port(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_taken_port_is_named_with_its_owner_and_variable() -> None:
+    port = free_port()
     with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
         other.listen()
-        port = other.getsockname()[1]
         assert not is_free(port)
         with pytest.raises(PortTaken, match=rf"port {port} for S3 is taken by .*TIDEMARK_S3_PORT"):
             require_free([("s3", "S3", port)])
@@ -54,6 +56,7 @@ def test_a_taken_port_is_named_with_its_owner_and_variable() -> None:
 
 
 def test_free_ports_differ_and_are_free() -> None:
-    ports = Ports.free().to_dict()
-    assert len(set(ports.values())) == len(VARIABLES)
-    assert all(is_free(port) for port in ports.values())
+    found = [set(Ports.free().to_dict().values()) for _ in range(2)]
+    assert {len(ports) for ports in found} == {len(VARIABLES)}
+    # Somebody else's connection may take a port of one of them at this moment.
+    assert any(all(map(is_free, ports)) for ports in found)

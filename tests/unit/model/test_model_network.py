@@ -188,9 +188,10 @@ print(torch.equal(loaded["conv1.0.weight"], weights["conv1.0.weight"]), tuple(lo
 
 
 def test_offline_imagenet_weights_come_from_the_cache_or_the_error_names_the_local_option(tmp_path: Path) -> None:
+    hub = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     child = subprocess.run(
         [sys.executable, "-c", OFFLINE, str(tmp_path)],
-        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **hub, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,

@@ -57,10 +57,11 @@ def test_overlapped_work_keeps_order_and_loses_nothing(items: list[int], workers
 
 
 def test_overlapped_work_is_bounded_however_slow_the_reader() -> None:
-    begun = []
+    begun, threads = [], set()
 
     def note(item: int) -> int:
         begun.append(item)
+        threads.add(threading.current_thread())
         return item
 
     results = overlapped(note, range(1000), 2)
@@ -68,7 +69,8 @@ def test_overlapped_work_is_bounded_however_slow_the_reader() -> None:
     time.sleep(0.2)
     assert len(begun) <= 2 * 4 + 1
     results.close()
-    assert threading.active_count() < 20
+    assert len(threads) <= 2
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_an_error_comes_up_where_its_result_was_due_and_ends_the_work() -> None:
