@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from drift.errors import DriftError
 
@@ -13,7 +13,9 @@ LAXEST_LEVEL = 0.1  # of one check, however large the budget: above it an alarm 
 STRICTEST_LEVEL = 1e-5  # of one check, however small the budget: finer ones cost more permutations than they are worth
 RESOLUTION = 5  # the smallest p-value that can be reached lies this many times below the level
 MOST_PERMUTATIONS = 200_000
-NODES = 96  # of the integral over what all checks have in common
+# Of the integral over what all checks have in common: a standard normal number, beyond these bounds in none.
+LOWEST, HIGHEST = -9.0, 12.0
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)  # in each part of the grid
 
 
 def level(
@@ -43,6 +45,8 @@ def level(
         return min(max(budget, STRICTEST_LEVEL), LAXEST_LEVEL)
     if _alarm_rate(LAXEST_LEVEL, needed, last, correlation) <= budget:
         return LAXEST_LEVEL
+    if _alarm_rate(STRICTEST_LEVEL, needed, last, correlation) >= budget:
+        return STRICTEST_LEVEL  # itself: the search below comes to a little less, which no permutations resolve
     low, high = math.log(STRICTEST_LEVEL), math.log(LAXEST_LEVEL)
     for _ in range(50):
         middle = (low + high) / 2
@@ -51,6 +55,28 @@ def level(
         else:
             high = middle
     return math.exp(low)
+
+
+def alarms_per_year(
+    alpha: float, checks_per_year: float, *, consecutive: tuple[int, int] = (1, 1), correlation: float = 0.0
+) -> float:
+    """How many alarms a year of checks without drift brings on average, where each check has this level.
+
+    That is the budget, except where ``level`` would lie beyond its bounds: more where the budget is so small that the
+    strictest level is too lax for it, less where even the laxest does not spend it.
+    """
+    needed, last = consecutive
+    rate = alpha if needed == 1 else _alarm_rate(alpha, needed, last, correlation)
+    return rate * checks_per_year
+
+
+def shared(reference_images: int, images: int) -> float:
+    """How far two checks of so many images correlate that compare with the same reference.
+
+    What is peculiar about its images is found again each time: two means of m new images, each less the mean of n,
+    correlate by m / (m + n).
+    """
+    return images / max(images + reference_images, 1)
 
 
 def permutations_for(alpha: float, at_least: int = 999) -> int:
@@ -68,9 +94,16 @@ def permutations_for(alpha: float, at_least: int = 999) -> int:
 
 def _alarm_rate(alpha: float, needed: int, last: int, correlation: float) -> float:
     """Chance that a check without drift finds some, and is the k-th of the last n to do so."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    # Common to all checks is sqrt(correlation) times a standard normal number. Given it, they are independent.
-    limit = stats.norm.isf(alpha)
-    finds = stats.norm.sf((limit - math.sqrt(correlation) * nodes) / math.sqrt(1 - correlation))
+    limit = -special.ndtri(alpha)
+    # Common to all checks is sqrt(correlation) times a standard normal number. Given it, they are independent. The more
+    # they have in common, the more suddenly chance turns to certainty: there the grid is as fine as that turn is steep.
+    edges = np.linspace(LOWEST, HIGHEST, 43)
+    if correlation > 0:
+        turn = (limit + math.sqrt(1 - correlation) * np.linspace(-9, 9, 37)) / math.sqrt(correlation)
+        edges = np.unique(np.concatenate([edges, turn]).clip(LOWEST, HIGHEST))
+    halves = np.diff(edges)[:, None] / 2
+    common = edges[:-1, None] + halves * (1 + NODES)
+    density = np.exp(-(common**2) / 2) / math.sqrt(2 * math.pi)
+    finds = special.ndtr((math.sqrt(correlation) * common - limit) / math.sqrt(1 - correlation))
     others = special.bdtrc(needed - 2, last - 1, finds)  # at least k - 1 of the n - 1 before it
-    return float(weights @ (finds * others) / weights.sum())
+    return float((halves * WEIGHTS * density * finds * others).sum())

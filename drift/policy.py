@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from drift import reasons
-from drift.budget import level, permutations_for
+from drift.budget import level, shared
 from drift.effect import Effect
 from drift.errors import DriftError
 from drift.harm import Accuracy
@@ -14,6 +14,7 @@ from drift.result import DriftResult
 from drift.wording import count_text
 
 Kind = Literal["clean", "watch", "alarm", "pending"]
+Watched = Literal["labels", "size", "cost", "checks", "cooldown"]
 
 ENOUGH_LABELLED = 100  # images whose labels are enough to measure accuracy, whatever share of the batch they are
 
@@ -54,17 +55,10 @@ class Policy:
         """Level of one check whose batch is small beside the reference."""
         return self.level_for(1, 0)
 
-    @property
-    def needed_permutations(self) -> int:
-        """How many permutations resolve that level."""
-        return permutations_for(self.level, self.permutations)
-
     def level_for(self, reference_images: int, images: int) -> float:
-        """Level of a check of so many images.
+        """Level of a check of so many images, near duplicates counted once.
 
-        Every check compares with the same reference, and what is peculiar about its images is found again each time:
-        two means of m new images, each less the mean of n, correlate by m / (m + n). It matters only where an alarm
-        needs more than one check.
+        What checks have in common by comparing with the same reference matters only where an alarm needs several.
         """
         if self.alpha is not None:
             return self.alpha
@@ -72,8 +66,17 @@ class Policy:
             self.false_alarms_per_year,
             self.checks_per_year,
             consecutive=self.consecutive,
-            correlation=images / (images + reference_images),
+            correlation=shared(reference_images, images),
         )
+
+    def alarm_within(self, evidence: Evidence) -> int:
+        """How many more checks, at most, until drift that counts and is found by each of them is an alarm.
+
+        Of the checks looked back on the oldest drop out, one with each new check. So earlier findings help for certain
+        only where they are enough already; else this check and those to come must be enough by themselves.
+        """
+        needed = self.consecutive[0]
+        return max(evidence.resting, 0 if evidence.earlier_signals + 1 >= needed else needed - 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,11 +111,14 @@ class Decision:
         kind: What is decided.
         reasons: Why.
         signal: Whether this check found drift that counts, as k of n checks must for an alarm.
+        watched: Of a watch, what it is about: labels say that more answers are wrong; the size or the cost of the drift
+            does not count; or it does, and an alarm waits for further checks or for the end of the cooldown.
     """
 
     kind: Kind
     reasons: tuple[str, ...]
     signal: bool = False
+    watched: Watched | None = None
 
 
 def decide(result: DriftResult | None, images: int, policy: Policy, evidence: Evidence | None = None) -> Decision:
@@ -121,7 +127,7 @@ def decide(result: DriftResult | None, images: int, policy: Policy, evidence: Ev
     Drift is an alarm if it is large enough, costs enough accuracy, was found often enough, and no retraining has just
     been; else it is watched. Size and cost hold an alarm back only where they are known, the size only where even the
     upper end of its interval is too small. A loss of accuracy that the labels prove is watched though the images look
-    as ever.
+    as ever, and is what a watch is about where they differ too little to count.
 
     Raises:
         DriftError: A batch that is large enough comes without a result.
@@ -136,23 +142,42 @@ def decide(result: DriftResult | None, images: int, policy: Policy, evidence: Ev
     said = [reasons.verdict(result, images), reasons.rarity(result)]
     budget = reasons.budget(result, policy)
     if not result.is_drift:
-        worse = reasons.worse_by_label(known, result.alpha)
-        return Decision(kind="watch" if worse else "clean", reasons=(*said, *reasons.sizes(known), *worse, *budget))
+        worse = reasons.worse_by_label(known, result.alpha, "though the images look as ever")
+        return Decision(
+            kind="watch" if worse else "clean",
+            reasons=(*said, *reasons.sizes(known), *worse, *budget),
+            watched="labels" if worse else None,
+        )
     if result.details.cause is not None:
         said.append(f"The difference {result.details.cause}.")
-    too_small = reasons.too_small(known, policy)
-    too_early = [] if too_small else reasons.too_early(known, policy)
+    too_small, too_cheap = reasons.too_small(known, policy), reasons.too_cheap(known, policy)
+    too_early, worse = [], []
+    if not (too_small or too_cheap):
+        too_early = reasons.too_early(known, policy)
+    elif not too_cheap:  # else the stream's own limit says that such a loss does not count
+        worse = reasons.worse_by_label(known, result.alpha, "though the images differ so little")
+    watched: Watched | None = None
+    if worse:
+        watched = "labels"
+    elif too_small or too_cheap:
+        watched = "size" if too_small else "cost"
+    elif too_early:
+        missing = policy.consecutive[0] - known.earlier_signals - 1
+        watched = "cooldown" if known.resting >= missing else "checks"
     return Decision(
-        kind="watch" if too_small or too_early else "alarm",
+        kind="alarm" if watched is None else "watch",
         reasons=(
             *said,
             *reasons.sizes(known),
             *reasons.unknown_cost(known, policy),
             *too_small,
+            *too_cheap,
+            *worse,
             *too_early,
             *budget,
         ),
-        signal=not too_small,
+        signal=not (too_small or too_cheap),
+        watched=watched,
     )
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drift.budget import STRICTEST_LEVEL, alarms_per_year, shared
 from drift.harm import Accuracy
 from drift.result import DriftResult
-from drift.wording import number_text, p_text, points_text
+from drift.wording import digits_apart, number_text, p_is, p_text, points_text
 
 if TYPE_CHECKING:
     from drift.policy import Evidence, Policy
 
 
 def verdict(result: DriftResult, images: int) -> str:
-    """What the test found."""
+    """What the test found, and on how many of the images where it was not on all."""
+    tested, digits = result.details.current_rows, digits_apart(result.p_value, result.alpha)
     below = "at or below" if result.is_drift else "above"
     differ = "differ from" if result.is_drift else "look like"
+    new = f"the {images:,} new images"
+    who = f"Of {new} {tested:,} were tested; they" if tested < images else new.capitalize()
     return (
-        f"The {images:,} new images {differ} the reference images as the model sees them: "
-        f"p = {p_text(result.p_value)}, {below} the level of {p_text(result.alpha)}."
+        f"{who} {differ} the reference images as the model sees them: "
+        f"{p_is(result.p_value, digits)}, {below} the level of {p_text(result.alpha, digits)}."
     )
 
 
@@ -63,20 +67,25 @@ def _change(accuracy: Accuracy) -> str:
 
 
 def too_small(known: Evidence, policy: Policy) -> list[str]:
-    """Why this drift does not count, if it does not."""
-    said = []
-    if known.effect is not None and known.effect.high < policy.min_effect:
-        said.append(
-            f"That is less than what counts here (min_effect {policy.min_effect:g}), even at the upper end of the "
-            "interval: drift, but too little to act on."
-        )
-    accuracy = known.accuracy
-    if accuracy is not None and policy.min_accuracy_drop > 0 and accuracy.drop < policy.min_accuracy_drop:
-        said.append(
-            f"A loss counts here from {points_text(policy.min_accuracy_drop)} on (min_accuracy_drop): "
-            "drift, but the model can cope with it."
-        )
-    return said
+    """Why drift of this size does not count, if it does not."""
+    found, least = known.effect, policy.min_effect
+    if found is None or found.high >= least:
+        return []
+    auc, high = (p_text(value, digits_apart(value, least)) for value in (found.auc, found.high))
+    less = f"less than what counts here (min_effect {least:g})"
+    return [f"An AUC of {auc} is {less}, and so is the upper end of its interval, {high}: too little for an alarm."]
+
+
+def too_cheap(known: Evidence, policy: Policy) -> list[str]:
+    """Why drift at this cost does not count, if it does not."""
+    accuracy, least = known.accuracy, policy.min_accuracy_drop
+    if accuracy is None or accuracy.drop >= least or least == 0:
+        return []
+    this = ""
+    if points_text(accuracy.drop) == points_text(least):
+        this = f", and this is one of {p_text(100 * accuracy.drop, digits_apart(accuracy.drop, least))}"
+    counts = f"A loss counts here from {points_text(least)} on (min_accuracy_drop){this}"
+    return [f"{counts}: drift, but the model can cope with it."]
 
 
 def too_early(known: Evidence, policy: Policy) -> list[str]:
@@ -84,12 +93,15 @@ def too_early(known: Evidence, policy: Policy) -> list[str]:
     said = []
     needed, last = policy.consecutive
     found = known.earlier_signals + 1
-    if found < needed:
-        checks = "checks in a row" if needed == last else f"of the last {last} checks"
-        said.append(f"An alarm needs drift in {needed} {checks}; so far it is {found}.")
-    if known.resting > 0:
-        more = "the next check" if known.resting == 1 else f"the check after {known.resting} more"
-        said.append(f"A retraining ended just now: {more} may raise an alarm again.")
+    if found < needed and needed == last:  # found need not be in a row: one in between may have been clean
+        said.append(f"An alarm needs drift in {needed} checks in a row; so far it is {found} of the last {last}.")
+    elif found < needed:
+        said.append(f"An alarm needs drift in {needed} of the last {last} checks; so far it is {found}.")
+    if known.resting == 1:
+        said.append("This is the last check of the cooldown after a retraining: the next one may raise an alarm again.")
+    elif known.resting > 1:
+        more = "one raise" if known.resting == 2 else f"{known.resting - 1:,} raise"
+        said.append(f"The cooldown after a retraining goes on: this check and the next {more} no alarm.")
     return said
 
 
@@ -100,28 +112,38 @@ def unknown_cost(known: Evidence, policy: Policy) -> list[str]:
     return ["What that costs is not known: too few images of the reference are labelled. It is taken to be enough."]
 
 
-def worse_by_label(known: Evidence, alpha: float) -> list[str]:
-    """That the answers grew worse though the images look as ever, if they did."""
+def worse_by_label(known: Evidence, alpha: float, though: str) -> list[str]:
+    """That the labels prove that the answers grew worse, if they do, though the images would not say so."""
     measured = known.measured
     if measured is None or measured.p_value is None or measured.p_value > alpha:
         return []
-    by_chance = f"(p = {p_text(measured.p_value)}, Fisher's exact test)"
-    return [f"More is lost than by chance {by_chance}, though the images look as ever: do the labels mean the same?"]
+    by_chance = f"({p_is(measured.p_value)}, Fisher's exact test)"
+    return [f"More is lost than by chance {by_chance}, {though}: do the labels mean the same?"]
 
 
 def budget(result: DriftResult, policy: Policy) -> tuple[str, ...]:
-    """What the level means over a year."""
+    """What the level means over a year, before anything else holds an alarm back."""
     if policy.alpha is not None:
         return ()
-    checks = f"{policy.checks_per_year:,.0f} checks a year without any drift"
     needed, last = policy.consecutive
-    if needed == 1:
-        most = _alarms(result.alpha * policy.checks_per_year)  # before anything else holds an alarm back
-        return (f"At this level, {checks} bring at most {most} on average.",)
-    rule = f"An alarm needs drift in {needed} of {last} checks"
-    return (f"{rule}: at this level, {checks} bring at most {_alarms(policy.false_alarms_per_year)} on average.",)
+    tested = result.details
+    most = alarms_per_year(
+        result.alpha,
+        policy.checks_per_year,
+        consecutive=policy.consecutive,
+        correlation=shared(tested.reference_rows, tested.current_rows),
+    )
+    checks = number_text(policy.checks_per_year)
+    bring = "check a year without any drift brings" if checks == "1" else "checks a year without any drift bring"
+    start = "At this level" if needed == 1 else f"An alarm needs drift in {needed} of {last} checks: at this level"
+    said = f"{start}, {checks} {bring} at most {_alarms(most)} on average."
+    if result.alpha > STRICTEST_LEVEL or most <= 1.05 * policy.false_alarms_per_year:
+        return (said,)
+    wanted = number_text(policy.false_alarms_per_year)
+    return (said, f"That is more than the {wanted} asked for (false_alarms_per_year): no level is stricter than this.")
 
 
 def _alarms(count: float) -> str:
-    number = number_text(count)
+    most = max(count, 0.001)  # fewer are as good as none
+    number = f"{most:.2g}" if most < 10 else number_text(most)
     return f"{number} false alarm{'' if number == '1' else 's'}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from croniter import croniter
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipeline.cron import valid_cron
 
 # The names of drift.TESTS; a DAG's parse should not pay for importing that room (a test compares the two).
 Test = Literal["mmd", "ensemble", "ks", "cvm", "lsdd", "classifier", "learned-kernel", "spot-the-diff"]
@@ -22,9 +23,9 @@ MOST_CONSECUTIVE = 30  # checks that an alarm may look back on
 
 
 class Part(BaseModel):
-    """One part of a stream file: unknown keys are errors, and nothing changes after reading."""
+    """One part of a stream file: unknown keys are errors, numbers are finite, and nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class IngestPolicy(Part):
@@ -219,14 +220,3 @@ class NotifyPolicy(Part):
         """The channels that are named."""
         named = {"email": bool(self.email), "slack": self.slack, "webhook": self.webhook}
         return tuple(name for name, wanted in named.items() if wanted)
-
-
-def valid_cron(value: str | None) -> str | None:
-    """A cron expression of five fields, or None.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if value is not None and (len(value.split()) != 5 or not croniter.is_valid(value)):
-        raise ValueError("a cron expression of five fields such as `0 2 * * *`, or null")
-    return value

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
     s3_region: str = "us-east-1"
-    s3_timeout: float = Field(default=60, gt=0)  # seconds of silence before a read is tried again
+    s3_timeout: float = Field(default=60, gt=0, allow_inf_nan=False)  # seconds of silence before a read is tried again
     image_cache_mb: int = Field(default=4096, ge=0)  # MiB of decoded images on the local disk; 0 for none
     image_bucket: str = "images"
     artifact_bucket: str = "tidemark"

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from croniter import croniter
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from pipeline.cron import runs_per_year, valid_cron
 from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
+from pipeline.naming import JOINERS, all_shown, quoted
 from pipeline.policies import (
     DataPolicy,
     DriftPolicy,
@@ -23,7 +24,6 @@ from pipeline.policies import (
     ReferencePolicy,
     RetentionPolicy,
     ScorePolicy,
-    valid_cron,
 )
 from pipeline.recipe import ExportPolicy, ModelPolicy, TrainerPolicy, TrainPolicy
 
@@ -79,8 +79,10 @@ class Stream(Part):
     def _coherent(self) -> Stream:
         if self.classes is not None and (len(set(self.classes)) != len(self.classes) or len(self.classes) < 2):
             raise ValueError("classes: name at least two classes, each once")
-        if any(not name.strip() == name != "" or "/" in name or not name.isprintable() for name in self.classes or ()):
-            raise ValueError("classes: a name has no `/`, no control characters and no blanks around it")
+        for name in self.classes or ():
+            if name.strip() != name or "/" in name or not all_shown(name) or not name.strip(JOINERS):
+                allowed = "a name is not empty and has no `/`, no control characters and no blanks around it"
+                raise ValueError(f"classes: {allowed}, not {quoted(name)}")
         if self.prefix.startswith("/") or (self.prefix and not self.prefix.endswith("/")):
             raise ValueError("prefix: an S3 prefix does not start with `/` and ends with one, such as `scans/new/`")
         if any(not source.strip("/") or source.startswith("/") for source in self.label_files):
@@ -108,14 +110,7 @@ class Stream(Part):
     @property
     def checks_per_year(self) -> float:
         """How often the schedule runs in a year; 365 where there is none."""
-        if self.schedule is None:
-            return 365.0
-        times = croniter(self.schedule, 1_767_225_600.0)  # 2026-01-01T00:00Z: any fixed start gives equal answers
-        steps = 400
-        last = first = times.get_next(float)
-        for _ in range(steps):
-            last = times.get_next(float)
-        return steps * 365.25 * 86_400 / (last - first)
+        return 365.0 if self.schedule is None else runs_per_year(self.schedule)
 
     def with_overrides(self, overrides: dict[str, Any]) -> Stream:
         """The same stream with another recipe: ``{"train.epochs": 3}`` or nested mappings.

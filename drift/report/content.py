@@ -176,9 +176,11 @@ class CheckReport:
         return words.verdict(
             self.decision.kind,
             first=self.model_version is None,
+            tested=self.result is not None,
             differ=differ,
             looks=cause.change if cause else None,
             cost=words.cost(*(item.value if item else None for item in (self.baseline, self.measured, self.expected))),
+            watched=self.decision.watched,
             retrains=self.on_alarm == "retrain",
         )
 

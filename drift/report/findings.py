@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from drift.report.content import CheckReport, Estimate
 from drift.report.pictures.accuracy import in_words
-from drift.wording import p_text, points_text
+from drift.wording import digits_apart, p_is, p_text, points_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,12 +33,13 @@ def findings(report: CheckReport) -> tuple[Finding, ...]:
     result = report.result
     found = []
     if result is not None:
+        digits = digits_apart(result.p_value, result.alpha)
         found.append(
             Finding(
                 question="Could it be chance?",
                 answer="Hardly" if result.is_drift else "Yes",
-                figure=f"p = {p_text(result.p_value)}",
-                note=f"{'at or below' if result.is_drift else 'above'} the level of {p_text(result.alpha)}",
+                figure=p_is(result.p_value, digits),
+                note=f"{'at or below' if result.is_drift else 'above'} the level of {p_text(result.alpha, digits)}",
                 speaks_for_alarm=result.is_drift,
             )
         )
@@ -54,7 +55,7 @@ def findings(report: CheckReport) -> tuple[Finding, ...]:
                 answer=cause.change,
                 figure=f"{cause.strength:.0%} as strong as rehearsed",
                 note="of the changes rehearsed, this one resembles the difference most; by chance images shift as far "
-                f"along one of them with p\u00a0=\u00a0{p_text(cause.p_value)}",
+                f"along one of them with {p_is(cause.p_value)}".replace(" = ", "\u00a0=\u00a0"),
             )
         )
     return tuple(found)

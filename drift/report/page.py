@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from markupsafe import Markup
 from drift.report import pictures
 from drift.report.content import CheckReport, PastCheck, Sample
 from drift.report.findings import findings
-from drift.wording import p_text
+from drift.wording import digits_apart, p_text
 
 SAMPLES = 24
 # Of all thumbnails before base64, which makes a third more of them: the page stays under 2 MB.
@@ -92,11 +93,12 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
         return [*facts, ("test", "none was made")]
     if result.details.current_rows != report.images:
         facts.append(("images tested", f"{result.details.current_rows:,}"))
+    digits = digits_apart(result.p_value, result.alpha)
     return [
         *facts,
         ("test", f"{result.test}, {result.permutations:,} permutations" if result.permutations else result.test),
-        ("p-value", p_text(result.p_value)),
-        ("level", p_text(result.alpha)),
+        ("p-value", p_text(result.p_value, digits)),
+        ("level", p_text(result.alpha, digits)),
         ("statistic", f"{result.statistic:.4g}"),
         ("threshold", f"{result.threshold:.4g}"),
     ]
@@ -137,10 +139,21 @@ def _beside(address: str | None) -> str | None:
 
 
 def _printable(value: Any) -> Any:
-    """Text without control characters and lone surrogates, which keys may hold and no page can show."""
-    if type(value) is not str:
+    """Text whose characters are shown as they are; those that keys may hold and no page can show are spelt out.
+
+    These are control characters, lone surrogates, and what breaks a line or turns the direction of the words around it.
+    """
+    if type(value) is not str or value.isprintable():
         return value
-    return "".join(char if char.isprintable() or char in "\n\u00a0" else f"\\u{ord(char):04x}" for char in value)
+    return "".join(char if _is_shown(char) else f"\\u{ord(char):04x}" for char in value)
+
+
+def _is_shown(char: str) -> bool:
+    """Also spaces of any kind, and joiners: Persian and Hindi are not spelt right without, and they join emoji to one.
+
+    The same rule as ``pipeline.naming``; this room imports nothing of that one.
+    """
+    return char.isprintable() or char in "\n\u200c\u200d" or unicodedata.category(char) == "Zs"
 
 
 def _short(value: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drift.policy import Kind
+from drift.policy import Kind, Watched
 
 WORTH_SAYING = 0.01  # of accuracy: less than a point is not for a headline
 
@@ -11,9 +11,11 @@ def verdict(
     kind: Kind,
     *,
     first: bool = False,
+    tested: bool = True,
     differ: bool = True,
     looks: str | None = None,
     cost: str = "",
+    watched: Watched | None = None,
     retrains: bool = True,
 ) -> str:
     """The decision in one sentence.
@@ -21,24 +23,41 @@ def verdict(
     Args:
         kind: What was decided.
         first: There is no model yet.
+        tested: There was a test.
         differ: The test found drift.
         looks: The rehearsed change that the images look like.
         cost: What it costs, as ``cost`` says it.
+        watched: What a watch is about.
         retrains: An alarm starts a retraining, rather than calling a person.
     """
     if first:
         return "There is no model yet: these images are for a first one to learn from."
-    if kind == "watch" and not differ:
-        return "These images look like the ones the model was judged on, but more of its answers to them are wrong."
+    alike = "These images look like the ones the model was judged on"
     they_differ = (
         f"These images differ from the ones the model was judged on{f' (likely cause: {looks})' if looks else ''}"
     )
+    price = f", and {cost}" if cost else ""
+    if kind == "watch":
+        return f"{_watched(watched, they_differ if differ else alike, differ, cost)}."
     return {
-        "clean": "These images look like the ones the model was judged on.",
-        "watch": f"{they_differ}, though not enough to act.",
-        "alarm": f"{they_differ}{cost}: {'it needs retraining' if retrains else 'somebody should look at them'}.",
-        "pending": "There are too few images for a check so far.",
+        "clean": f"{alike}." if tested else "There was nothing to check: the model was trained on these images.",
+        "alarm": f"{they_differ}{price}: {'it needs retraining' if retrains else 'somebody should look at them'}.",
+        "pending": "These images cannot be checked yet: they wait for others.",
     }[kind]
+
+
+def _watched(about: Watched | None, images: str, differ: bool, cost: str) -> str:
+    """Why there is no alarm, and never more weakly than what was found: a watch may be as strong as an alarm."""
+    price = f", and {cost}" if cost else ""
+    if about == "labels" or not differ:
+        little = " by too little for an alarm" if differ else ""
+        return f"{images}{little}, but {cost or 'more of its answers to them are wrong'}"
+    return {
+        "size": f"{images}, by too little for an alarm",
+        "cost": f"{images}{price}: too small a loss for an alarm" if cost else f"{images}, but it copes with them",
+        "checks": f"{images}{price}: an alarm waits until further checks find this too",
+        "cooldown": f"{images}{price}: an alarm waits for the cooldown to end",
+    }.get(about or "", f"{images}{price}: they raise no alarm")
 
 
 def cost(baseline: float | None, measured: float | None, expected: float | None) -> str:
@@ -47,7 +66,7 @@ def cost(baseline: float | None, measured: float | None, expected: float | None)
     if baseline is None or now is None or baseline - now < WORTH_SAYING:
         return ""
     gets = f"should get about {now:.0%}" if measured is None else f"gets {now:.0%}"
-    return f", and it {gets} of them right instead of {baseline:.0%}"
+    return f"it {gets} of them right instead of {baseline:.0%}"
 
 
 def next_steps(kind: Kind, model_version: int | None) -> tuple[str, ...]:
@@ -55,14 +74,14 @@ def next_steps(kind: Kind, model_version: int | None) -> tuple[str, ...]:
     if model_version is None:
         return (
             "A first model is trained on the labelled images and judged on holdout images that it never sees.",
-            "If it is good enough, it takes charge and predicts every image in the store.",
+            "If it is good enough, and approved where that is asked for, it takes charge and predicts every image.",
         )
     champion = f"Model version {model_version}"
     return {
         "clean": (f"{champion} stays in charge and predicts the images that have no prediction yet.",),
         "watch": (f"{champion} stays in charge; the next checks show whether the difference grows.",),
         "alarm": (
-            "A challenger is trained on the images labelled so far, the new ones among them.",
+            "A challenger is trained as soon as enough of the new images are labelled.",
             f"It takes over only if it is better on holdout images; until then {champion.lower()} stays in charge.",
         ),
         "pending": ("The images wait, and are checked together with the next batch.",),

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.labels.text import has_control, is_unfit
+from pipeline.naming import quoted
 from pipeline.records import Claim, LabelProblem, Unlabelled
 
 Outcome = Claim | LabelProblem | Unlabelled
@@ -96,7 +97,7 @@ def label_text(value: Any) -> str:
         return ""
     found = set(_choices(value))
     if len(found) > 1:
-        raise Unclear(f"names several labels ({', '.join(repr(label[:40]) for label in sorted(found)[:3])})")
+        raise Unclear(f"names several labels ({', '.join(quoted(label[:40]) for label in sorted(found)[:3])})")
     return found.pop() if found else ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.naming import quoted
+
 
 def sentence(code: str, target: str | None, label: str | None, detail: str | None) -> str:
     """One sentence for a problem; `code` is the catalogue's short word for it."""
@@ -29,4 +31,4 @@ def sentence(code: str, target: str | None, label: str | None, detail: str | Non
 def _quoted(value: str | None) -> str:
     if value is None:
         return "a row"
-    return repr(value if len(value) <= 200 else value[:200] + "…")
+    return quoted(value if len(value) <= 200 else value[:200] + "…")

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.model.evaluate import Evaluation
 from pipeline.model.footprint import MAX_DIFFERENCE, Footprint
 from pipeline.model.slices import Slice
-from pipeline.naming import printable
+from pipeline.naming import printable, quoted
 from pipeline.policies import GatePolicy
 
 TOLERANCE = 1e-9  # differences of accuracies such as 0.95 - 0.92 are not exact
@@ -165,7 +165,8 @@ def _judge_first(policy: GatePolicy, challenger: Evaluations) -> GateDecision:
     most = max(support, key=lambda name: support[name])
     accuracy, guess = right / count, support[most] / count
     figures = (
-        f"accuracy {accuracy:.3f} on {_images(count)} of the holdout, always answering {most!r} reaches {guess:.3f}"
+        f"accuracy {accuracy:.3f} on {_images(count)} of the holdout, "
+        f"always answering {quoted(most)} reaches {guess:.3f}"
     )
     if right <= support[most]:
         return GateDecision(promote=False, reasons=(f"no better than guessing: {figures}",), gain=accuracy - guess)

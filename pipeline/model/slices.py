@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.naming import quoted
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:
@@ -102,4 +104,4 @@ def members(parts: Mapping[str, Sequence[str | None]], names: Collection[str]) -
 
 
 def _title(kind: str, name: str) -> str:
-    return f"batch {name}" if kind == "batch" else f"{kind} {name!r}"
+    return f"batch {name}" if kind == "batch" else f"{kind} {quoted(name)}"

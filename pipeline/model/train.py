@@ -24,6 +24,7 @@ from pipeline.model.processors import resolve_threads
 from pipeline.model.ranks import learn_together
 from pipeline.model.start import Start
 from pipeline.model.surroundings import process_state, told_plainly
+from pipeline.naming import quoted
 from pipeline.recipe import ModelPolicy, TrainerPolicy, TrainPolicy
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,6 @@ def _require_data(data: LabelledPixels, classes: Sequence[str], policy: ModelPol
     present = np.unique(data.labels)
     if len(present) < 2:
         raise TrainingImpossible(
-            f"all {len(data)} labelled training images are of class {classes[present[0]]!r}: "
+            f"all {len(data)} labelled training images are of class {quoted(classes[present[0]])}: "
             "add labelled images of a second class"
         )

@@ -132,12 +132,13 @@ def _is_enough(place: Workplace, group: list[Batch], champion: ModelVersion) -> 
 
 
 def _done(place: Workplace, group: list[Batch], champion: ModelVersion | None) -> Check | None:
-    """The check of these batches by this champion, unless it waited for images that have come by now."""
+    """The check of these batches by this champion, unless it waited for images that may have come by now."""
     made = place.catalog.check(_id(group, champion))
     images = sum(item.accepted for item in group)
-    if made is not None and made.decision == "pending" and images >= place.stream.drift.min_images:
-        return None
-    return made
+    if made is None or made.decision != "pending" or images < place.stream.drift.min_images:
+        return made
+    # Those that could not be read may be readable now; where they were too few, or too much alike, others must come.
+    return made if "different_pictures" in made.measured and made.images == images else None
 
 
 def _id(group: list[Batch], champion: ModelVersion | None, repetition: int = 0) -> str:

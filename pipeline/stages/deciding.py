@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 import drift
 from drift.report import Estimate
 from pipeline.errors import CheckFailed
-from pipeline.policies import DriftPolicy
 from pipeline.records import Image, ModelVersion
 from pipeline.stages.answers import open_classifier
 from pipeline.stages.embeddings import Embedded, embed_batches
 from pipeline.stages.evidence import Samples, accuracies, earlier_signals, resting
+from pipeline.stages.near import different_pictures, near_groups, sampled
+from pipeline.stages.next_steps import next_steps
 from pipeline.stages.promotion import load_reference
-from pipeline.stages.rehearsing import near_groups
 from pipeline.stages.reporting import Tested
 from pipeline.stages.workplace import Workplace
 from pipeline.stream import Stream
@@ -55,18 +55,23 @@ def decide_on(place: Workplace, champion: ModelVersion, batches: tuple[int, ...]
         ServiceError: Store or database do not serve.
     """
     stream = place.stream
+    learnt = _learnt(images, champion)
+    held_up = _too_few(stream, champion, images, learnt)  # before images are embedded each night that wait for others
+    if held_up is not None:
+        return held_up
     classifier = open_classifier(place, champion)
     reference = load_reference(place, champion.version)
     current = embed_batches(place, classifier, champion.version, batches, images)
     known = {image.id: image for image in images}
-    fresh = _rows(current, _never_trained_on(current, images, champion))
-    held_up = _held_up(stream, champion, images, current, fresh)
+    fresh = _rows(current, np.flatnonzero(~np.isin(current.image_ids, sorted(learnt))))
+    held_up = _unreadable(stream, images, current, fresh)
     if held_up is not None:
         return held_up
+    tested = sampled(near_groups(fresh.image_ids, known), stream.drift.max_images, stream.drift.seed)
     samples = Samples(
         reference=reference,
         reference_images={image.id: image for image in place.catalog.images(stream.name, reference.image_ids.tolist())},
-        current=_rows(fresh, _sample(len(fresh), stream.drift)),
+        current=_rows(fresh, tested),
         images=known,
         classes=classifier.classes,
         policy=stream.drift,
@@ -74,7 +79,7 @@ def decide_on(place: Workplace, champion: ModelVersion, batches: tuple[int, ...]
     policy = decision_policy(stream)
     log.info("testing %d images against %d of the reference", len(samples.current), len(reference))
     try:
-        result = samples.test(policy.level_for(len(reference), len(samples.current)))
+        result = samples.test(policy.level_for(*(len(np.unique(groups)) for groups in samples.groups)))
         by_class = samples.test_classes() if result.is_drift else ()
         effect = samples.effect()
     except drift.DriftError as error:
@@ -108,7 +113,7 @@ def decide_on(place: Workplace, champion: ModelVersion, batches: tuple[int, ...]
             measured=_estimate(measured),
             min_accuracy_drop=policy.min_accuracy_drop or None,
         ),
-        next_steps=_next_steps(decision, evidence, stream, champion),
+        next_steps=next_steps(place, champion, decision, evidence, policy),
     )
 
 
@@ -128,19 +133,10 @@ def decision_policy(stream: Stream) -> drift.Policy:
     )
 
 
-def _never_trained_on(current: Embedded, images: Sequence[Image], champion: ModelVersion) -> NDArray[np.int64]:
-    """Rows of images that the champion has not learnt: a network maps those it has to other places than fresh ones."""
+def _learnt(images: Sequence[Image], champion: ModelVersion) -> set[int]:
+    """Images that the champion was trained on: a network maps them to other places than fresh ones."""
     last = int(champion.tags.get("last_batch", 0))
-    learnt = {image.id for image in images if image.split == "training" and image.label and image.batch_id <= last}
-    return np.array([row for row, image in enumerate(current.image_ids.tolist()) if image not in learnt], np.int64)
-
-
-def _sample(count: int, policy: DriftPolicy) -> NDArray[np.int64]:
-    """Rows that are tested: all, or a random part of a very large batch, sorted."""
-    if count <= policy.max_images:
-        return np.arange(count)
-    rng = np.random.Generator(np.random.PCG64(policy.seed))
-    return np.sort(rng.choice(count, policy.max_images, replace=False))
+    return {image.id for image in images if image.split == "training" and image.label and image.batch_id <= last}
 
 
 def _rows(embedded: Embedded, rows: NDArray[np.int64]) -> Embedded:
@@ -149,26 +145,43 @@ def _rows(embedded: Embedded, rows: NDArray[np.int64]) -> Embedded:
     )
 
 
-def _held_up(
-    stream: Stream, champion: ModelVersion, images: Sequence[Image], current: Embedded, fresh: Embedded
-) -> Verdict | None:
-    """Why these images cannot be tested, if they cannot."""
-    least = stream.drift.min_images
-    if len(fresh) < least and len(fresh) < len(current):
-        reason = f"Version {champion.version} was trained on these images: they cannot tell whether others differ."
+def _too_few(stream: Stream, champion: ModelVersion, images: Sequence[Image], learnt: set[int]) -> Verdict | None:
+    """Why these images cannot be tested even if all can be read, if they cannot."""
+    others = [image for image in images if image.id not in learnt]
+    least, different = stream.drift.min_images, different_pictures(others)
+    if different >= least:
+        return None
+    version = f"Version {champion.version}"
+    if not others:
+        reason = f"{version} was trained on these images: they cannot tell whether others differ."
         return Verdict(decision=drift.Decision(kind="clean", reasons=(reason,)))
-    if len(fresh) < least:
-        reason = f"Only {len(current)} of the {len(images)} images can be read from the store."
-        log.warning("%s Look at its prefix %s.", reason, stream.prefix)
-        return Verdict(decision=drift.Decision(kind="pending", reasons=(reason,)))
-    different = len(np.unique(near_groups(fresh.image_ids, {image.id: image for image in images})))
-    if different < least:
-        reason = (
-            f"Only {different} of the {len(fresh)} images are different pictures, the others near duplicates of them: "
-            f"a check needs {least} and waits for {least - different} more."
-        )
-        return Verdict(decision=drift.Decision(kind="pending", reasons=(reason,)))
-    return None
+    said = []
+    if learnt:
+        share = f"{len(learnt):,} of these {len(images):,} images"
+        said.append(f"{version} was trained on {share}: they cannot tell whether others differ.")
+    counted = ""
+    if different < len(others):
+        counted = f"Near duplicates count once, and {len(others):,} images count as {different:,}: "
+    elif learnt:
+        counted = f"There {'is' if different == 1 else 'are'} {different:,} besides: "
+    said.append(f"{counted}{'a' if counted else 'A'} check needs {least} and waits for {least - different:,} more.")
+    decision = drift.Decision(kind="pending", reasons=tuple(said))
+    return Verdict(decision=decision, measured={"different_pictures": different})
+
+
+def _unreadable(stream: Stream, images: Sequence[Image], current: Embedded, fresh: Embedded) -> Verdict | None:
+    """Why these images cannot be tested, since too many of them cannot be read."""
+    known = {image.id: image for image in images}
+    least, different = stream.drift.min_images, len(np.unique(near_groups(fresh.image_ids, known)))
+    if different >= least:
+        return None
+    unread = len(images) - len(current)
+    reason = (
+        f"{unread:,} of the {len(images):,} images cannot be read from the store. "
+        f"Without them there {'is' if different == 1 else 'are'} {different:,} to test, and a check needs {least}."
+    )
+    log.warning("%s Look at its prefix %s.", reason, stream.prefix)
+    return Verdict(decision=drift.Decision(kind="pending", reasons=(reason,)))
 
 
 def _to_keep(
@@ -193,6 +206,8 @@ def _to_keep(
         "measured": evidence.measured,
         "cause": cause if result.is_drift else None,
     }
+    if decision.watched is not None:
+        found["watched"] = decision.watched
     return found | {name: asdict(part) for name, part in parts.items() if part is not None}
 
 
@@ -200,19 +215,3 @@ def _estimate(accuracy: drift.Accuracy | None) -> Estimate | None:
     if accuracy is None:
         return None
     return Estimate(value=accuracy.accuracy, low=accuracy.low, high=accuracy.high, images=accuracy.images)
-
-
-def _next_steps(
-    decision: drift.Decision, evidence: drift.Evidence, stream: Stream, champion: ModelVersion
-) -> tuple[str, ...]:
-    stays = f"Model version {champion.version} stays in charge"
-    if decision.kind == "alarm" and stream.drift.on_alarm == "notify":
-        return (
-            f"Nothing is retrained by itself (on_alarm: notify): {stays.lower()} and predicts these images too.",
-            f"`tidemark retrain {stream.name}` trains a challenger on the images labelled so far.",
-        )
-    if decision.kind == "watch" and decision.signal and evidence.resting > 0:
-        return (f"{stays}; if the difference lasts, the first check after the cooldown raises an alarm.",)
-    if decision.kind == "watch" and decision.signal:
-        return (f"{stays}; if the next checks find the difference too, that is an alarm.",)
-    return ()

@@ -17,7 +17,7 @@ from pipeline.policies import DriftPolicy
 from pipeline.records import Image, ModelVersion
 from pipeline.stages.embeddings import Embedded
 from pipeline.stages.freezing import calibrate
-from pipeline.stages.rehearsing import near_groups
+from pipeline.stages.near import near_groups, one_of_each
 from pipeline.stages.workplace import Workplace
 
 log = logging.getLogger(__name__)
@@ -105,17 +105,24 @@ class Samples:
 
 
 def accuracies(samples: Samples, fresh: Embedded) -> tuple[drift.Accuracy | None, drift.Accuracy | None]:
-    """The accuracy to expect and the accuracy measured on all new images, each None where it cannot be known."""
+    """The accuracy to expect and the accuracy measured on all new images, each None where it cannot be known.
+
+    Of near duplicates one counts, and where accuracy is measured a labelled one: answers to images that are alike are
+    right or wrong together, and would make intervals too narrow and losses by chance too significant.
+    """
     calibration = _calibration(samples)
     if calibration is None or not len(fresh):
         return None, None
-    expected = drift.expected_accuracy(calibration, fresh.probabilities, seed=samples.policy.seed)
-    labels = [samples.images[image_id].label for image_id in fresh.image_ids.tolist()]
-    labelled = np.array([label is not None for label in labels], np.bool_)
-    if not drift.enough_labelled(int(labelled.sum()), len(fresh)):
+    groups = near_groups(fresh.image_ids, samples.images)
+    different = one_of_each(groups)
+    expected = drift.expected_accuracy(calibration, fresh.probabilities[different], seed=samples.policy.seed)
+    truths = [samples.images[image_id].label for image_id in fresh.image_ids.tolist()]
+    with_label = np.array([row for row, label in enumerate(truths) if label is not None], np.int64)
+    labelled = with_label[one_of_each(groups[with_label])]
+    if not drift.enough_labelled(len(labelled), len(different)):
         return expected, None
     answers = fresh.probabilities[labelled].argmax(axis=1)
-    return expected, drift.measured_accuracy(answers == encode_labels(labels, samples.classes)[labelled], calibration)
+    return expected, drift.measured_accuracy(answers == encode_labels(truths, samples.classes)[labelled], calibration)
 
 
 def _calibration(samples: Samples) -> drift.Calibration | None:

@@ -80,8 +80,9 @@ def require_reference_images(place: Workplace) -> list[Image]:
     images, needed = reference_images(place), place.stream.reference.min_images
     if len(images) < needed:
         raise TrainingImpossible(
-            f"stream {place.stream.name} has {len(images)} holdout images and a reference needs {needed}: "
-            "add images, raise holdout.share or lower reference.min_images"
+            f"stream {place.stream.name} has {len(images)} holdout image{'' if len(images) == 1 else 's'}, near "
+            f"duplicates counted once, and a reference needs {needed}: add images, raise holdout.share or lower "
+            "reference.min_images"
         )
     return images
 
@@ -91,7 +92,7 @@ def reference_images(place: Workplace) -> list[Image]:
 
     After a drift that was learnt, the images to come are expected to look like those since the drift. A reference
     mixed with older ones would find every one of them different, so it holds no more of them than it must: from night
-    to night fewer, until it needs none.
+    to night fewer, until it needs none. Of near duplicates it holds one.
     """
     name, policy = place.stream.name, place.stream.reference
     since = place.catalog.last_drift_batch(name)

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import EmptyPrefix, ImageRejected, ObjectMissing, SourceBroken
 from pipeline.images.workshop import Workshop
 from pipeline.model.processors import resolve_threads
+from pipeline.naming import quoted
 from pipeline.progress import track
 from pipeline.records import Intake, Split, StoreObject
 from pipeline.stages.labels import apply_labels
@@ -254,7 +255,7 @@ def label_of(stream: Stream, key: str) -> str | None:
         return None
     label = folders[-1]
     if stream.classes is not None and label not in stream.classes:
-        raise ImageRejected("unknown_label", f"its folder {label!r} is not one of the stream's classes")
+        raise ImageRejected("unknown_label", f"its folder {quoted(label)} is not one of the stream's classes")
     return label
 
 
@@ -270,7 +271,7 @@ def _refuse_a_broken_source(place: Workplace, batch: int) -> None:
     bad = sum(row["count"] for row in reasons)
     if objects < JUDGED_FROM or bad <= most * objects:
         return
-    listed = ", ".join(f"{row['count']} {row['reason_code']} such as {row['example']!r}" for row in reasons[:3])
+    listed = ", ".join(f"{row['count']} {row['reason_code']} such as {quoted(row['example'])}" for row in reasons[:3])
     raise SourceBroken(
         f"{bad} of the {objects} new objects of stream {name} cannot be let in ({listed}), more than "
         f"ingest.max_bad_share {most:g} allows: batch {batch} stays open. Repair the source and run "

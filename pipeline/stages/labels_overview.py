@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.errors import ConfigurationError
+from pipeline.naming import quoted
 from pipeline.stages.labels import problem_lines
 from pipeline.stages.workplace import Workplace
 
@@ -66,4 +67,4 @@ def label_history(place: Workplace, key: str) -> dict[str, Any]:
                     {**event, "labelled_at": event["labelled_at"].isoformat(timespec="seconds")} for event in events
                 ],
             }
-    raise ConfigurationError(f"stream {name} knows no key {key!r}, nor {prefix + key!r}")
+    raise ConfigurationError(f"stream {name} knows no key {quoted(key)}, nor {quoted(prefix + key)}")

@@ -20,7 +20,9 @@ from pipeline.errors import Busy, ConfigurationError, MessageRefused, NotDeliver
 from pipeline.notify.mail import MailServer
 from pipeline.notify.message import Message
 from pipeline.notify.webhooks import require_address, send_signed, send_to_slack
+from pipeline.records import Check
 from pipeline.settings import Settings
+from pipeline.stages.watched import watched_about
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
 
@@ -35,7 +37,7 @@ Send = Callable[[Message], None]
 # What the catalogue calls it → event, and the title.
 TITLES = {
     "alarm": ("alarm", "alarm: the images have changed"),
-    "watch": ("watch", "the images have changed a little"),
+    "watch": ("watch", "watched: {about}"),
     "promoted": ("promotion", "a new model is in charge"),
     "rejected": ("rejection", "a new model was trained, and the old one stays in charge"),
     "waiting for labels": ("waiting", "an alarm waits for labels"),
@@ -149,7 +151,10 @@ def _write_down(place: Workplace) -> None:
         if event not in events:
             continue
         if item["kind"] == "check":
-            about, sentences, links = _of_check(place, item["about"])
+            check = place.catalog.check(item["about"])
+            assert check is not None  # it was among the news
+            about, sentences, links = _of_check(place, check)
+            title = title.format(about=watched_about(check.measured.get("watched")))
         else:
             about, sentences, links = _of_retraining(place, int(item["about"]), item["status"])
         place.catalog.add_message(
@@ -179,16 +184,14 @@ def _write_failure(place: Workplace, failure: str, task: str | None) -> None:
     )
 
 
-def _of_check(place: Workplace, check_id: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
-    check = place.catalog.check(check_id)
-    assert check is not None  # it was among the news
+def _of_check(place: Workplace, check: Check) -> tuple[str, tuple[str, ...], dict[str, str]]:
     verdict: tuple[str, ...] = ()
     try:
-        twin = json.loads(place.store.get_artifact(keys.report(place.stream.name, check_id, "json")))
+        twin = json.loads(place.store.get_artifact(keys.report(place.stream.name, check.id, "json")))
         verdict = (str(twin["verdict"]),)
     except (StoreError, ValueError, KeyError, TypeError):  # the reasons say it as well
-        log.warning("the report of check %s cannot be read: the message goes without its verdict", check_id)
-    return f"check {check_id}", (*verdict, *check.reasons), _links(place, check_id)
+        log.warning("the report of check %s cannot be read: the message goes without its verdict", check.id)
+    return f"check {check.id}", (*verdict, *check.reasons), _links(place, check.id)
 
 
 def _of_retraining(place: Workplace, retraining: int, status: str) -> tuple[str, tuple[str, ...], dict[str, str]]:

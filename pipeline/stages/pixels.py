@@ -15,6 +15,7 @@ from pipeline.images.decode import Limits
 from pipeline.images.kept import KeptImages
 from pipeline.images.prepare import prepare
 from pipeline.images.preprocess import Preprocessing
+from pipeline.naming import quoted
 from pipeline.policies import IngestPolicy
 from pipeline.records import Image
 from pipeline.stages.overlap import overlapped
@@ -55,11 +56,11 @@ def fetch(place: Workplace, image: Image) -> Fetched:
     try:
         data = place.store.get_image(image.key, place.stream.ingest.max_bytes)
     except ObjectMissing:
-        return Fetched(image, None, f"{image.key!r} is gone from the store")
+        return Fetched(image, None, f"{quoted(image.key)} is gone from the store")
     except ImageRejected as rejection:
-        return Fetched(image, None, f"{image.key!r}: {rejection.sentence}")
+        return Fetched(image, None, f"{quoted(image.key)}: {rejection.sentence}")
     if hashlib.sha256(data).hexdigest() != image.sha256:
-        return Fetched(image, None, f"{image.key!r} has other content now than when it was taken in")
+        return Fetched(image, None, f"{quoted(image.key)} has other content now than when it was taken in")
     return Fetched(image, data)
 
 
@@ -70,7 +71,7 @@ def decoded(fetched: Fetched, limits: Limits, preprocessing: Preprocessing) -> L
     try:
         return Loaded(fetched.image, prepare(fetched.data, limits, preprocessing))
     except ImageRejected as rejection:
-        return Loaded(fetched.image, None, f"{fetched.image.key!r}: {rejection.sentence}")
+        return Loaded(fetched.image, None, f"{quoted(fetched.image.key)}: {rejection.sentence}")
 
 
 def load_pixels(

@@ -20,6 +20,7 @@ from pipeline.model.inference import Classifier
 from pipeline.progress import track
 from pipeline.records import Image
 from pipeline.stages.embeddings import Embedded
+from pipeline.stages.near import near_groups
 from pipeline.stages.overlap import overlapped
 from pipeline.stages.pixels import Loaded, load_pixels
 from pipeline.stages.workplace import Workplace
@@ -27,12 +28,6 @@ from pipeline.stages.workplace import Workplace
 log = logging.getLogger(__name__)
 
 Variant = tuple[str, float]  # a change and its strength
-
-
-def near_groups(ids: NDArray[np.int64], images: Mapping[int, Image]) -> NDArray[np.int64]:
-    """(n,) ids of images → (n,) numbers that near duplicates share; an image that is known no more is like no other."""
-    found = ((image_id, images.get(image_id)) for image_id in ids.tolist())
-    return np.array([(image.near_group if image else None) or image_id for image_id, image in found], np.int64)
 
 
 def rehearse_reference(

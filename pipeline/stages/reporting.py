@@ -88,7 +88,12 @@ def write_report(place: Workplace, check: Check, tested: Tested | None, *, next_
         batches=check.batch_ids,
         when=datetime.now(UTC),
         images=check.images,
-        decision=drift.Decision(kind=check.decision, reasons=check.reasons),
+        decision=drift.Decision(
+            kind=check.decision,
+            reasons=check.reasons,
+            signal=check.measured.get("signal", False),
+            watched=check.measured.get("watched"),
+        ),
         model_version=check.model_version,
         history=_history(place, check),
         next_steps=tuple(next_steps),

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.errors import ArtefactDamaged, ConfigurationError, IncompleteScore, ObjectMissing, TidemarkError
 from pipeline.model.inference import Classifier
+from pipeline.naming import quoted
 from pipeline.progress import track
 from pipeline.records import ModelVersion
 from pipeline.stages.answers import Spent, answers, open_classifier
@@ -129,7 +130,7 @@ def finish(
     if superseded:
         log.info("version %d is not in charge any more: what it has not predicted is left", version)
     elif found.missing:
-        some = ", ".join(repr(key) for key in place.catalog.missing_keys(stream, version, up_to, planned_at))
+        some = ", ".join(quoted(key) for key in place.catalog.missing_keys(stream, version, up_to, planned_at))
         raise IncompleteScore(
             f"{found.missing} images of {stream} have no prediction by version {version}, among them {some}: "
             f"run `tidemark score {stream}`"

@@ -7,6 +7,7 @@ import logging
 from pipeline.errors import TrainingImpossible
 from pipeline.model.replay import choose
 from pipeline.model.snapshot import Snapshot
+from pipeline.naming import quoted
 from pipeline.records import Image, ModelVersion
 from pipeline.stages.workplace import Workplace
 
@@ -45,7 +46,7 @@ def take_snapshot(place: Workplace, images: list[Image], since: int) -> Snapshot
     if len(snapshot.classes) < 2:
         raise TrainingImpossible(
             f"all {len(snapshot.images)} labelled images of stream {stream.name} are of one class, "
-            f"{snapshot.classes[0]!r}: a classifier needs at least two; add images of another class"
+            f"{quoted(snapshot.classes[0])}: a classifier needs at least two; add images of another class"
         )
     if left_out := len(training) - len(new) - len(old):
         log.info(

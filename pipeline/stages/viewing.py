@@ -10,16 +10,16 @@ from typing import Any
 from pipeline.records import Check
 from pipeline.settings import Settings
 from pipeline.stages.paging import Page, Row, read_page
+from pipeline.stages.watched import watched_about
 from pipeline.storage.catalog import Catalog, connect
 
 SPARKS = 40  # checks in the small picture of a stream
 PAGE = 60  # checks on one page of a stream's history
 
-# Decision of the newest check → how the stream stands, where no retraining says more.
+# Decision of the newest check → how the stream stands, where nothing says more: no retraining, and no watch.
 PLAIN = {
     "clean": ("fits", "The model fits"),
-    "watch": ("watched", "The images have changed a little"),
-    "pending": ("pending", "Too few images for a check yet"),
+    "pending": ("pending", "The newest images cannot be checked yet: they wait for others"),
     "alarm": ("alarm", "The images have changed"),
 }
 # Status of the retraining that answers the newest alarm → how the stream stands.
@@ -132,6 +132,9 @@ def verdict(row: dict[str, Any]) -> tuple[str, str]:
             return state, headline.format(version=row["retraining_version"])
         if row["champion"] is None:
             return "new", "There is no model yet: the first one is to be trained"
+    if row["decision"] == "watch":
+        headline = watched_about(row["watched"])
+        return "watched", headline[0].upper() + headline[1:]
     return PLAIN[row["decision"]]
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import BinaryIO
 
 from pipeline.errors import BucketMissing, ObjectMissing, StoreError, StoreRefused
+from pipeline.naming import quoted
 from pipeline.storage.objects import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,6 @@ def _fetch(
                 return None
             file.write(block)  # outside of the store's words: a full disk is not the store's fault
     if got != expected:
-        raise StoreError(f"the store sent {got} of the {expected} bytes of {key!r}: run this again")
+        raise StoreError(f"the store sent {got} of the {expected} bytes of {quoted(key)}: run this again")
     file.seek(0)
     return OpenedFile(file, answer["ETag"].strip('"'), got, answer["LastModified"])  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from botocore.exceptions import ConnectionError as StoreConnectionError
 from botocore.exceptions import SSLError as BotoSSLError
 
 from pipeline.errors import BucketMissing, ObjectMissing, StoreError, StoreRefused, StoreUnreachable
+from pipeline.naming import quoted
 from pipeline.storage.reader import CUT_SHORT, Answered, CutShort, Garbled
 
 # About who asks, whatever is asked for.
@@ -59,7 +60,7 @@ class StoreErrors:
                 "or correct TIDEMARK_S3_ENDPOINT, then run this again"
             ) from error
         except BotoCoreError as error:
-            raise StoreError(f"the store at {self.endpoint} failed on {key!r}: {error}") from error
+            raise StoreError(f"the store at {self.endpoint} failed on {quoted(key)}: {error}") from error
 
     def answered(self, status: int, code: str, bucket: str, key: str) -> StoreError:
         """The error for an answer that is not what was asked for."""
@@ -79,10 +80,10 @@ class StoreErrors:
                 "TIDEMARK_S3_ACCESS_KEY, TIDEMARK_S3_SECRET_KEY and the rights they carry"
             )
         if code in _MISSING or status == 404:
-            return ObjectMissing(f"the store has no object {key!r} in bucket {bucket!r}")
+            return ObjectMissing(f"the store has no object {quoted(key)} in bucket {bucket!r}")
         if code == CUT_SHORT:
             return self._broke_off()
-        return StoreError(f"the store at {self.endpoint} failed on {key!r}: {code} (status {status})")
+        return StoreError(f"the store at {self.endpoint} failed on {quoted(key)}: {code} (status {status})")
 
     def _broke_off(self) -> StoreUnreachable:
         return StoreUnreachable(f"the connection to the store at {self.endpoint} broke off: run this again")

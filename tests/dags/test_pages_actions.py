@@ -228,7 +228,7 @@ def test_labels_given_on_a_page_count_with_the_name_of_who_gave_them(get: Get, f
     assert (event["label"], event["author"], event["source"]) == (EVIL, "admin", "import")
     shown = get(f"/streams/flowers/key?key={quote(image.key)}&labelled=1", "viewer").text
     assert "One image has its label." in shown
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;</b> by admin" in shown
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;</bdi></b> by <bdi>admin</bdi>" in shown
     # Sent again it changes nothing; a form of its own corrects it, and leads back to where it was opened.
     assert "labelled=0" in get(LABELS, "admin", cookie=True, method="POST", data=form).headers["Location"]
     key_page = f"/streams/flowers/key?key={quote(image.key, safe='')}"

@@ -15,9 +15,11 @@ import drift
 from pipeline.images.changes import CHANGES
 from pipeline.settings import Settings
 from pipeline.stages.check import check
+from pipeline.stages.embeddings import kept_embeddings
 from pipeline.stages.ingest import ingest
 from pipeline.stages.promotion import load_reference
 from pipeline.stages.retrain import retrain
+from pipeline.stages.viewing import standings
 from pipeline.stages.workplace import Workplace, workplace
 from pipeline.storage import keys
 from pipeline.storage.objects import ObjectStore
@@ -67,6 +69,10 @@ def made(place: Workplace, done: dict[str, Any]) -> Any:
     return found
 
 
+def report_of(place: Workplace, found: Any) -> Any:
+    return json.loads(place.store.get_artifact(keys.report(place.stream.name, found.id, "json")))
+
+
 def _newest(place: Workplace) -> Any:
     return place.catalog.checks(place.stream.name, limit=1)[0]
 
@@ -97,6 +103,13 @@ def test_a_changed_scanner_is_sized_priced_and_named(champion: Workplace) -> Non
     assert any("looks like inversion" in reason for reason in found.reasons)
     twin = json.loads(place.store.get_artifact(keys.report(name, found.id, "json")))
     assert str(measured["effect"]["auc"])[:5] in json.dumps(twin)
+    assert twin["next_steps"] == [
+        "A challenger is trained on the images labelled so far; 90 of them are new.",
+        "The challenger takes over only if it is better on holdout images; until then model version 1 stays in charge.",
+    ]
+
+    counted = [place.catalog.new_labels(name, second - 1, classes) for classes in (None, ["4", "7"], [])]
+    assert counted == [90, 30, 0]  # what a retraining would count: a class that the stream does not name is none
 
     # The same night under other policies.
     def again(**policy: Any) -> Any:
@@ -108,6 +121,13 @@ def test_a_changed_scanner_is_sized_priced_and_named(champion: Workplace) -> Non
     assert any("the model can cope" in reason for reason in cheap.reasons)
     first_of_two = again(consecutive=(2, 3))
     assert (first_of_two.decision, first_of_two.measured["signal"]) == ("watch", True)
+    # As strong as the alarm that it waits to be, and never called weaker: in the report, and on the overview.
+    assert first_of_two.measured["watched"] == "checks"
+    waits = report_of(place, first_of_two)["verdict"]
+    assert "(likely cause: inversion), and it gets" in waits
+    assert waits.endswith(": an alarm waits until further checks find this too.")
+    (standing,) = standings(place.settings, [name])
+    assert standing.headline == "The images differ, and an alarm waits until further checks find it too"
     assert "An alarm needs drift in 2 of the last 3 checks; so far it is 1." in first_of_two.reasons
     plain = again(test="mmd")
     assert (plain.decision, "cause" in plain.measured) == ("alarm", False)
@@ -167,12 +187,15 @@ def test_an_alarm_waits_for_a_second_finding_and_rests_after_a_retraining(
 
     assert retrain(place)["outcome"] in {"promoted", "rejected"}
     place = under(place, consecutive=(1, 1), cooldown=2, alpha=0.999, min_effect=0.5)
-    decisions = []
+    decisions, steps = [], []
     for number, start in ((4, 115), (5, 130), (6, 145)):
         night(place, number, start, start + 15)
         found = made(place, check(place))
         decisions.append((found.decision, found.measured["resting"], found.measured["signal"]))
+        steps.append(report_of(place, found)["next_steps"][0])
     assert decisions == [("watch", 2, True), ("watch", 1, True), ("alarm", 0, True)]
+    assert steps[0].endswith("if the difference lasts, the first check after the cooldown raises an alarm.")
+    assert steps[1].endswith("if the next check finds the difference too, that is an alarm.")
 
 
 def test_on_alarm_notify_retrains_nothing_by_itself(place: Workplace) -> None:
@@ -208,6 +231,8 @@ def test_images_without_labels_have_an_expected_accuracy_and_a_rest(champion: Wo
     assert "measured" not in found.measured
     assert found.measured["expected"]["images"] == 45
     assert any("By its own confidence" in reason for reason in found.reasons)
+    steps = report_of(place, found)["next_steps"]
+    assert steps[0] == "The retraining waits until 20 new images have labels (data.min_new_labels); so far none has."
     assert retrain(place)["outcome"] == "waiting for labels"
     # Where none are waited for, nothing can be learnt, and the next nights do not ask for it again and again.
     data = place.stream.data.model_copy(update={"min_new_labels": 0})
@@ -254,7 +279,11 @@ def test_near_duplicates_wait_for_other_pictures_and_an_older_reference_serves(c
     assert second["accepted"] == 20
     waits = made(place, check(place))
     assert waits.decision == "pending"
-    assert "Only 1 of the 20 images are different pictures" in waits.reasons[0]
+    assert waits.reasons == (
+        "Near duplicates count once, and 20 images count as 1: a check needs 12 and waits for 11 more.",
+    )
+    assert kept_embeddings(place, 1, waits.batch_ids) is None  # nobody embeds them again every night
+    assert check(place)["check"] == waits.id  # nor is there another check of them, as long as none has come
     third = night(place, 3, 61, 71)
     together = made(place, check(place))
     assert together.decision == "clean"

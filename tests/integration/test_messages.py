@@ -59,7 +59,7 @@ def opened(settings: Settings, receivers: tuple[Received, Received], tmp_path: P
     return open_
 
 
-def record(place: Workplace, number: int, decision: str = "alarm", reason: str = "p = 0.0005.") -> str:
+def record(place: Workplace, number: int, decision: str = "alarm", reason: str = "p = 0.0005.", **measured: Any) -> str:
     check = Check(
         id=f"b{number}-v1",
         stream="coins",
@@ -75,6 +75,7 @@ def record(place: Workplace, number: int, decision: str = "alarm", reason: str =
         decision=decision,  # type: ignore[arg-type]
         reasons=(reason,),
         report_key=keys.report("coins", f"b{number}-v1"),
+        measured=measured,
     )
     twin = json.dumps({"verdict": f"The images of batch {number} differ."}).encode()
     place.store.put_artifact(keys.report("coins", check.id, "json"), twin, "application/json")
@@ -102,6 +103,19 @@ def test_an_alarm_reaches_every_channel_once(opened: Opened, receivers: tuple[Re
     assert told["about"] == "check b3-v1"
     assert told["links"]["Drift report"] == "https://airflow.example.org/tidemark/checks/coins/b3-v1"
     assert any(path.startswith("/slack") and b"differ" in body for path, _, body in web.posts)
+
+
+def test_a_watch_is_told_by_what_it_is_about(opened: Opened, receivers: tuple[Received, Received]) -> None:
+    with opened("notify: {webhook: true}") as place:
+        record(place, 1, "watch", watched="cooldown")
+        record(place, 2, "watch", watched="labels")
+        record(place, 3, "watch")  # by a version that did not say
+        notify(place)
+    assert [json.loads(body)["title"] for _, _, body in receivers[1].posts] == [
+        "watched: the images differ, and an alarm waits for the cooldown to end",
+        "watched: more of the model's answers are wrong, though the images look as ever or nearly so",
+        "watched: the reasons are in the report of the newest check",
+    ]
 
 
 def test_what_a_retraining_came_to_is_told(opened: Opened, receivers: tuple[Received, Received]) -> None:

@@ -91,3 +91,11 @@ def test_a_column_says_its_values() -> None:
     assert column.words == (
         "1,200 images · statistic 0.01 of 0.02 · p = 0.4 · expected accuracy 90.0 % · measured accuracy 87.5 %"
     )
+
+
+def test_small_p_values_are_written_in_decimals() -> None:
+    columns = drawn([check(0, p_value=0.0000234), check(1, p_value=1e-80)]).columns
+    assert [words for column in columns for words in column.words.split(" · ") if words.startswith("p")] == [
+        "p = 0.0000234",
+        "p < 0.000001",
+    ]

@@ -53,6 +53,13 @@ def test_without_anything_each_edge_says_what_to_do(home: Path) -> None:
             ask()
 
 
+@pytest.mark.parametrize("value", ["inf", "nan", "0"])
+def test_a_timeout_that_is_none_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TIDEMARK_S3_TIMEOUT", value)
+    with pytest.raises(ConfigurationError, match="s3_timeout is not valid"):
+        Settings.load()
+
+
 def test_a_damaged_environment_file_is_one_line(home: Path) -> None:
     for content in ("{", "[]", "\x00"):
         (home / ENVIRONMENT_FILE).write_text(content)

@@ -26,6 +26,13 @@ def test_numbers_as_classes_become_the_folders_names(tmp_path: Path) -> None:
     assert load_stream(write(tmp_path, "classes: [0, 1, ten]"), "coins").classes == ("0", "1", "ten")
 
 
+def test_classes_may_have_names_of_every_language(tmp_path: Path) -> None:
+    """Joiners belong to the spelling of Persian and Hindi and to emoji; Japanese has a space of its own."""
+    names = ("می\u200cخواهم", "क्\u200dष", "山田\u3000太郎", "👩\u200d🚀", "9.41.00\u202fAM", "not any")
+    content = "classes:\n" + "".join(f"- {name}\n" for name in names)
+    assert load_stream(write(tmp_path, content), "coins").classes == names
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
@@ -34,6 +41,12 @@ def test_numbers_as_classes_become_the_folders_names(tmp_path: Path) -> None:
         ("train: {epochs: many}", ["coins.yaml", "`train.epochs`", "integer", "'many'"]),
         ("schedule: every night", ["`schedule`", "cron expression of five fields", "'every night'"]),
         ("schedule: '* * * * * *'", ["`schedule`", "five fields"]),
+        ("schedule: '0 0 30 2 *'", ["`schedule`", "a day that some year has", "'0 0 30 2 *'"]),
+        ("score: {schedule: '0 0 31 4,6,9,11 *'}", ["`score.schedule`", "a day that some year has"]),
+        ("drift: {false_alarms_per_year: .inf}", ["`drift.false_alarms_per_year`", "finite number", "inf"]),
+        ("drift: {false_alarms_per_year: .nan}", ["`drift.false_alarms_per_year`", "finite number", "nan"]),
+        ("gate: {max_latency_factor: .inf}", ["`gate.max_latency_factor`", "finite number"]),
+        ("train: {learning_rate: .inf}", ["`train.learning_rate`", "finite number"]),
         ("drift: {consecutive: 0}", ["`drift.consecutive`", "a number such as 2, or `2 of 3`"]),
         ("drift: {consecutive: 3 of 2}", ["`drift.consecutive`", "`2 of 3`"]),
         ("drift: {consecutive: often}", ["`drift.consecutive`"]),
@@ -50,6 +63,11 @@ def test_numbers_as_classes_become_the_folders_names(tmp_path: Path) -> None:
         ("labels: guess", ["`labels`", "'jsonl' or 'none'"]),
         ("classes: [one]", ["at least two classes"]),
         ("classes: [a, a]", ["each once"]),
+        ("classes: [a, b/c]", ["no `/`", "not 'b/c'"]),
+        ("classes: [a, 'b ']", ["no blanks around it", "not 'b '"]),
+        ("classes: [a, '\u3000b']", ["no blanks around it"]),
+        ('classes: [a, "b\\u202ec"]', ["no control characters", r"not 'b\u202ec'"]),
+        ('classes: [a, "\\u200d"]', ["is not empty"]),
         ("prefix: /coins", ["does not start with `/`"]),
         ("prefix: coins", ["ends with one"]),
         ("name: other", ["take out `name`"]),
@@ -111,10 +129,26 @@ def test_overrides_are_validated_like_the_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"), [("0 2 * * *", 365.25), ("0 * * * *", 8766), ("0 2 * * 1", 52.18), (None, 365)]
+    ("schedule", "expected"),
+    [
+        (None, 365),
+        ("0 2 * * *", 365.25),
+        ("0 * * * *", 8766),
+        ("* * * * *", 525_960),
+        ("0 2 * * 1", 52.18),
+        ("* 8-15 * * 1", 52.18 * 8 * 60),
+        ("*/5 * * * 1", 52.18 * 24 * 12),
+        ("0 9-17 * * mon-fri", 52.18 * 5 * 9),
+        ("30 4 1,15 * *", 24),
+        ("0 3 1-7 1-6 *", 42),
+        ("0 0 13 * 5", 12 + 52.18 * (1 - 12 / 365.25)),  # a date or a weekday, as cron has it
+        ("0 0 l * *", 12),
+        ("0 0 1 1 *", 1),
+        ("0 0 29 2 *", 0.25),
+    ],
 )
 def test_checks_per_year_follow_the_schedule(schedule: str | None, expected: float) -> None:
-    assert Stream(name="coins", schedule=schedule).checks_per_year == pytest.approx(expected, rel=0.01)
+    assert Stream(name="coins", schedule=schedule).checks_per_year == pytest.approx(expected, rel=0.005)
 
 
 def test_the_tests_that_a_stream_may_choose_are_those_that_exist() -> None:

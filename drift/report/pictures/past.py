@@ -9,9 +9,10 @@ from itertools import pairwise
 
 from drift.report.content import Estimate, PastCheck
 from drift.report.pictures.axes import BOX, Scale, Tick, nice
+from drift.wording import p_is, p_text
 
 CHECKS = 60
-LEFT = 56  # room for the axis labels
+LEFT = 76  # room for the axis labels, of which 0.000001 is the longest; charts.html has it too
 INSET = 14  # of the first and last dot
 SMALLEST_P = 1e-6  # drawn at the upper edge, as is what lies below
 
@@ -93,7 +94,7 @@ def p_values(past: Sequence[PastCheck]) -> PValues | None:
         line=_points((dot.x, dot.y) for dot, check in zip(dots, shown, strict=True) if check.p_value is not None),
         level=_points(level),
         zone=_points([*level, (level[-1][0], BOX.top - 8), (level[0][0], BOX.top - 8)]) if level else "",
-        ticks=tuple(Tick(at=up(k), label=f"{10.0**-k:g}") for k in range(math.floor(up.stop) + 1)),
+        ticks=tuple(Tick(at=up(k), label=p_text(10.0**-k)) for k in range(math.floor(up.stop) + 1)),
         dates=_dates(shown),
     )
 
@@ -148,7 +149,7 @@ def _when(check: PastCheck) -> str:
 
 
 def _title(check: PastCheck) -> str:
-    found = "not tested" if check.p_value is None else f"p = {check.p_value:.2g}"
+    found = "not tested" if check.p_value is None else p_is(check.p_value)
     return f"{_when(check)}: {check.kind}, {found}"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from pipeline.naming import quoted
 from pipeline.records import Claim, LabelProblem, QueuedImage, Unlabelled
 from pipeline.storage.catalog.statements import NO_LIMIT, Statements, copy_text
 from pipeline.storage.sql import queries
@@ -104,7 +105,7 @@ class Labelling(Statements):
         contradicting = int(self._one("labels", "count_contradictions")["count"])
         if contradicting:
             for row in self._all("labels", "contradictions", limit=KEPT_PROBLEMS):
-                others = ", ".join(repr(label) for label in row.pop("others"))
+                others = ", ".join(quoted(label) for label in row.pop("others"))
                 problems.append(LabelProblem(code="conflict", detail=others, **row))
             self._run_sql("labels", "count_refused", file_id=file, more=contradicting)
         self._run_sql("labels", "upsert_claims", file_id=file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -18,6 +19,11 @@ class Training(Statements):
     def labelled_images(self, stream: str) -> list[Image]:
         """Every labelled image of the closed batches, by id."""
         return [Image(**row) for row in self._all("retrain", "labelled_images", stream=stream)]
+
+    def new_labels(self, stream: str, since: int, classes: Sequence[str] | None = None) -> int:
+        """How many images of the closed batches above one have a label, where classes are given one of these."""
+        named = None if classes is None else list(classes)
+        return int(self._one("retrain", "new_labels", stream=stream, since=since, classes=named)["labelled"])
 
     def holdout_images(self, stream: str, since_batch: int, limit: int) -> list[Image]:
         """The newest holdout images of the batches from one on, newest first."""

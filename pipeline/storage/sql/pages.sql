@@ -3,6 +3,7 @@
 select s.stream, m.model_version as champion, p.done_at as champion_since, b.closed_at as ingested_at,
        c.id as check_id, c.decision, c.reasons, c.p_value, c.created_at as checked_at,
        c.model_version as checked_version, (c.measured #>> '{expected,accuracy}')::double precision as expected,
+       c.measured ->> 'watched' as watched,
        r.id as retraining, r.status as retraining_status, r.model_version as retraining_version,
        r.check_id as retraining_check, r.finished_at as retraining_finished,
        (

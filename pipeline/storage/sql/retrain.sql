@@ -4,12 +4,23 @@ from tidemark.live_image i
 where i.stream = %(stream)s and i.label is not null
 order by i.id;
 
--- name: holdout_images
--- Labelled or not: a reference needs no labels.
-select i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group, i.bytes
+-- name: new_labels
+-- How many images of batches above one have a label that counts: that of a class of the stream, where it names some.
+select count(*) as labelled
 from tidemark.live_image i
-where i.stream = %(stream)s and i.split = 'holdout' and i.batch_id >= %(since_batch)s
-order by i.id desc
+where i.stream = %(stream)s and i.label is not null and i.batch_id > %(since)s
+  and (%(classes)s::text[] is null or i.label = any(%(classes)s::text[]));
+
+-- name: holdout_images
+-- Labelled or not: a reference needs no labels. Of near duplicates one, which counts for all; rather a labelled one.
+select * from (
+    select distinct on (coalesce(i.near_group, i.id))
+        i.id, i.key, i.sha256, i.label, i.split, i.batch_id, i.near_group, i.bytes
+    from tidemark.live_image i
+    where i.stream = %(stream)s and i.split = 'holdout' and i.batch_id >= %(since_batch)s
+    order by coalesce(i.near_group, i.id), i.label is null, i.id desc
+) different
+order by id desc
 limit %(limit)s;
 
 -- name: last_drift_batch

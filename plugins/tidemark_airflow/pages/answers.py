@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from pipeline.stages.paging import MOST_PAGES
 from tidemark_airflow.addresses import base, check_page
+from tidemark_airflow.pages.chart import chance
 
 HERE = Path(__file__).parents[1]
 
@@ -92,6 +93,7 @@ def _templates() -> Environment:
         "duration": lambda value: _spoken((datetime.now(UTC) - value).total_seconds()),
         "count": lambda value: f"{value:,}",
         "figure": figure,
+        "chance": lambda value: "–" if value is None else chance(value).removeprefix("= "),
         "share": lambda value: "–" if value is None else f"{100 * value:.1f} %",
         "words": lambda value: NAMES.get(value, str(value).replace("_", " ")),
         "measure": measure,

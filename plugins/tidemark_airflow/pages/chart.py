@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 WIDTH, LEFT, RIGHT = 1000, 52, 14  # of the plane, in its own units
@@ -121,6 +122,11 @@ def sparks(checks: Sequence[dict[str, Any]], width: float = 200, height: float =
     return bars
 
 
+def chance(p_value: float) -> str:
+    """A p-value in decimals, which 2e-05 is not for most people: = 0.00002, < 0.000001."""
+    return "< 0.000001" if p_value < 1e-6 else f"= {Decimal(f'{p_value:.3g}'):f}"
+
+
 def _named(check: dict[str, Any]) -> dict[str, Any]:
     return {"decision": check["decision"]}
 
@@ -197,7 +203,7 @@ def _words(check: dict[str, Any]) -> list[str]:
     if check["statistic"] is not None and check["threshold"] is not None:
         found.append(f"statistic {check['statistic']:.4g} of {check['threshold']:.4g}")
     if check["p_value"] is not None:
-        found.append(f"p = {check['p_value']:.3g}")
+        found.append(f"p {chance(check['p_value'])}")
     for name in ("expected", "measured"):
         if check[name] is not None:
             found.append(f"{name} accuracy {100 * check[name]:.1f} %")

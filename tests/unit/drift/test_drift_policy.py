@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -13,7 +14,9 @@ from scipy import stats
 import drift
 
 
-def result(p_value: float, permutations: int = 999, alpha: float = 0.01, cause: drift.Cause | None = None):
+def result(
+    p_value: float, permutations: int = 999, alpha: float = 0.01, cause: drift.Cause | None = None, rows: int = 50
+) -> drift.DriftResult:
     return drift.DriftResult(
         p_value=p_value,
         statistic=1.5,
@@ -23,7 +26,7 @@ def result(p_value: float, permutations: int = 999, alpha: float = 0.01, cause: 
         alpha=alpha,
         permutations=permutations,
         null=np.zeros(permutations),
-        details=drift.Details(reference_rows=100, current_rows=50, cause=cause),
+        details=drift.Details(reference_rows=100, current_rows=rows, cause=cause),
     )
 
 
@@ -106,7 +109,6 @@ def test_permutations_are_no_more_than_needed() -> None:
 def test_a_policy_takes_its_level_from_alpha_or_from_the_budget() -> None:
     assert drift.Policy(alpha=0.02).level == 0.02
     assert drift.Policy(false_alarms_per_year=2, checks_per_year=365).level == 2 / 365
-    assert drift.Policy().needed_permutations == 1824
 
 
 @pytest.mark.parametrize(("images", "words"), [(0, "No images"), (1, "One image"), (19, "19 images")])
@@ -117,7 +119,7 @@ def test_few_images_wait(images: int, words: str) -> None:
 
 
 def test_drift_is_an_alarm_and_says_how_rare_it_is() -> None:
-    decision = drift.decide(result(0.003), 1234, drift.Policy())
+    decision = drift.decide(result(0.003, rows=1234), 1234, drift.Policy())
     assert decision.kind == "alarm"
     assert decision.reasons[0] == (
         "The 1,234 new images differ from the reference images as the model sees them: p = 0.003, "
@@ -125,6 +127,18 @@ def test_drift_is_an_alarm_and_says_how_rare_it_is() -> None:
     )
     assert "Of 999 random divisions of the same images into two groups, 2 differed as much" in decision.reasons[1]
     assert decision.reasons[-1].endswith("a year without any drift bring at most 3.6 false alarms on average.")
+
+
+def test_of_a_batch_that_was_tested_in_part_the_part_is_named() -> None:
+    said = drift.decide(result(0.5, rows=5000), 100_000, drift.Policy()).reasons[0]
+    assert said.startswith("Of the 100,000 new images 5,000 were tested; they look like the reference images")
+
+
+def test_a_p_value_above_the_level_is_never_written_like_the_level() -> None:
+    said = drift.decide(result(0.01234, alpha=0.01221), 50, drift.Policy()).reasons[0]
+    assert said.endswith("p = 0.0123, above the level of 0.0122.")
+    said = drift.decide(result(0.00002, alpha=0.00001), 50, drift.Policy()).reasons[0]
+    assert said.endswith("p = 0.00002, above the level of 0.00001.")
 
 
 def test_the_likely_cause_is_a_reason() -> None:
@@ -190,7 +204,13 @@ def test_a_difference_that_is_surely_small_is_watched() -> None:
     small = decided(effect=SMALL)
     assert (small.kind, small.signal) == ("watch", False)
     assert any("in 52% of cases" in reason and "0.51 to 0.53" in reason for reason in small.reasons)
-    assert any("min_effect 0.55" in reason for reason in small.reasons)
+    assert small.watched == "size"
+    said = (
+        "An AUC of 0.52 is less than what counts here (min_effect 0.55), and so is the upper end of its interval, 0.53"
+    )
+    assert f"{said}: too little for an alarm." in small.reasons
+    near = decided(effect=drift.Effect(auc=0.548, low=0.546, high=0.5499))
+    assert any("An AUC of 0.548 is less" in reason and "interval, 0.5499:" in reason for reason in near.reasons)
     assert decided(effect=UNSURE).kind == "alarm"  # few images, significant all the same
     assert decided(effect=LARGE).kind == "alarm"
     assert decided(effect=SMALL, policy=drift.Policy(min_effect=0.5)).kind == "alarm"
@@ -200,9 +220,11 @@ def test_a_difference_that_is_surely_small_is_watched() -> None:
 def test_a_loss_that_does_not_count_is_watched() -> None:
     policy = drift.Policy(min_accuracy_drop=0.05)
     mild = decided(policy=policy, expected=accuracy(0.03))
-    assert (mild.kind, mild.signal) == ("watch", False)
+    assert (mild.kind, mild.signal, mild.watched) == ("watch", False, "cost")
     assert any("By its own confidence" in reason and "a loss of 3 points" in reason for reason in mild.reasons)
     assert any("from 5 points on" in reason for reason in mild.reasons)
+    nearly = decided(policy=policy, expected=accuracy(0.0496))
+    assert any("from 5 points on (min_accuracy_drop), and this is one of 4.96:" in said for said in nearly.reasons)
     assert decided(policy=policy, expected=accuracy(0.08)).kind == "alarm"
     assert decided(expected=accuracy(-0.01)).kind == "alarm"  # nobody asked for a loss
 
@@ -225,13 +247,18 @@ def test_a_cost_that_nobody_knows_holds_no_alarm_back() -> None:
 def test_an_alarm_needs_k_of_the_last_n_checks() -> None:
     policy = drift.Policy(consecutive=(2, 3))
     first = decided(policy=policy)
-    assert (first.kind, first.signal) == ("watch", True)
+    assert (first.kind, first.signal, first.watched) == ("watch", True, "checks")
     assert "An alarm needs drift in 2 of the last 3 checks; so far it is 1." in first.reasons
-    assert first.reasons[-1].endswith("365 checks a year without any drift bring at most 1 false alarm on average.")
+    at_its_level = drift.decide(result(0.5, alpha=policy.level_for(100, 50)), 50, policy)
+    assert at_its_level.reasons[-1] == (
+        "An alarm needs drift in 2 of 3 checks: at this level, 365 checks a year without any drift bring at most "
+        "1 false alarm on average."
+    )
     assert decided(policy=policy, earlier_signals=1).kind == "alarm"
     assert decided(0.5, policy=policy, earlier_signals=2).kind == "clean"
     row = decided(policy=drift.Policy(consecutive=(3, 3)), earlier_signals=1)
-    assert "An alarm needs drift in 3 checks in a row; so far it is 2." in row.reasons
+    # Drift, none, drift: that is two of three, and no two in a row.
+    assert "An alarm needs drift in 3 checks in a row; so far it is 2 of the last 3." in row.reasons
 
 
 def test_drift_too_small_to_count_is_no_step_towards_an_alarm() -> None:
@@ -241,18 +268,59 @@ def test_drift_too_small_to_count_is_no_step_towards_an_alarm() -> None:
 
 def test_a_retraining_is_given_time() -> None:
     rests = decided(resting=2)
-    assert (rests.kind, rests.signal) == ("watch", True)
-    assert any("the check after 2 more may raise an alarm again" in reason for reason in rests.reasons)
-    assert any("the next check may raise" in reason for reason in decided(resting=1).reasons)
-    assert decided(resting=0).kind == "alarm"
+    assert (rests.kind, rests.signal, rests.watched) == ("watch", True, "cooldown")
+    cooldown = "The cooldown after a retraining goes on: this check and the next"
+    assert f"{cooldown} one raise no alarm." in rests.reasons
+    assert f"{cooldown} 999 raise no alarm." in decided(resting=1000).reasons
+    last = "This is the last check of the cooldown after a retraining: the next one may raise an alarm again."
+    assert last in decided(resting=1).reasons
+    assert (decided(resting=0).kind, decided(resting=0).watched) == ("alarm", None)
+
+
+@pytest.mark.parametrize(
+    ("needed", "of", "cooldown"), [(1, 1, 3), (2, 3, 1), (3, 3, 1), (3, 4, 1), (3, 5, 2), (2, 2, 4)]
+)
+def test_drift_that_lasts_is_an_alarm_when_it_was_said_to_be(needed: int, of: int, cooldown: int) -> None:
+    """Played for every history before a cooldown that a stream of such checks can have."""
+    policy = drift.Policy(consecutive=(needed, of), cooldown=cooldown)
+    for history in itertools.product((False, True), repeat=of - 1):
+        for resting in range(cooldown + 1):
+            signals, within = list(history), None
+            for after in itertools.count():
+                found = sum(signals[-(of - 1) :]) if of > 1 else 0
+                evidence = drift.Evidence(earlier_signals=found, resting=max(0, resting - after))
+                decision = decided(policy=policy, earlier_signals=found, resting=evidence.resting)
+                within = policy.alarm_within(evidence) if within is None else within
+                assert decision.kind == "watch" or after >= resting
+                if decision.kind == "alarm":
+                    break
+                signals.append(decision.signal)
+            assert after <= within
+            # Where a certain check is named, it is that one.
+            assert after == within or within > max(resting, 1)
 
 
 def test_answers_that_grew_worse_on_images_that_look_as_ever_are_watched() -> None:
     worse = decided(0.5, measured=accuracy(0.2, p_value=1e-6))
-    assert (worse.kind, worse.signal) == ("watch", False)
+    assert (worse.kind, worse.signal, worse.watched) == ("watch", False, "labels")
     assert any("do the labels mean the same?" in reason for reason in worse.reasons)
     assert decided(0.5, measured=accuracy(0.02, p_value=0.2)).kind == "clean"
     assert decided(0.5, expected=accuracy(0.2)).kind == "clean"
+
+
+def test_a_loss_that_labels_prove_is_told_though_the_drift_is_too_small() -> None:
+    proven = accuracy(0.2, p_value=1e-28)
+    worse = decided(effect=SMALL, measured=proven)
+    assert (worse.kind, worse.signal, worse.watched) == ("watch", False, "labels")
+    assert (
+        "More is lost than by chance (p < 0.000001, Fisher's exact test), though the images differ so little: do the "
+        "labels mean the same?"
+    ) in worse.reasons
+    assert decided(effect=SMALL, measured=accuracy(0.02, p_value=0.2)).watched == "size"
+    assert decided(effect=SMALL, expected=accuracy(0.2)).watched == "size"
+    # A loss that the stream's own limit calls small is no news.
+    mild = decided(effect=LARGE, measured=proven, policy=drift.Policy(min_accuracy_drop=0.3))
+    assert (mild.watched, any("Fisher" in reason for reason in mild.reasons)) == ("cost", False)
 
 
 def test_labels_speak_for_a_batch_if_they_are_half_of_it_or_a_hundred() -> None:

@@ -27,6 +27,13 @@ TAGS = set(
 )
 
 
+def test_images_that_nobody_tested_are_not_said_to_look_alike() -> None:
+    clean = drift.Decision(kind="clean", reasons=("Version 1 was trained on these images.",))
+    untested = replace(full(), decision=clean, result=None)
+    assert untested.verdict == "There was nothing to check: the model was trained on these images."
+    assert untested.verdict in Page(render(untested)).words
+
+
 def test_the_page_says_what_was_found() -> None:
     report = full()
     page = Page(render(report))
@@ -136,7 +143,16 @@ def test_any_text_makes_a_page_and_json_that_can_be_written(name: str) -> None:
     assert json.loads(to_json(report).encode("utf-8"))["stream"] == name
 
 
-@pytest.mark.parametrize("hidden", ["\x00", "\x1b[31m", "\u202e", "\ud800", "\r"])
+@pytest.mark.parametrize(
+    "name", ["می\u200cخواهم", "क्\u200dष", "山田\u3000太郎", "👩\u200d🚀", "Screenshot 9.41.00\u202fAM.png"]
+)
+def test_names_of_every_language_are_shown_as_they_are(name: str) -> None:
+    html = render(full(name=name))
+    assert "\\u" not in html
+    assert f"<bdi>{name}</bdi>" in html
+
+
+@pytest.mark.parametrize("hidden", ["\x00", "\x1b[31m", "\u202e", "\u2066", "\u200e", "\u2028", "\ud800", "\r"])
 def test_what_no_page_can_show_is_spelt_out(hidden: str) -> None:
     html = render(replace(first(), stream=f"a{hidden}b"))
     assert hidden not in html
@@ -193,7 +209,7 @@ def test_no_more_than_24_samples_30_classes_and_60_checks_are_shown() -> None:
     assert html.count('<div class="pair">') == 24
     assert len(re.findall(r"class-\d+<", html)) == 30
     assert "class-97<" in html  # it hardly changed its share, but it drifted
-    assert "70 classes that changed less" in " ".join(html.split())
+    assert "the p-value adjusted for the number of classes. 70 others are left out.</caption>" in " ".join(html.split())
     assert html.count('<g class="point"') == 60
 
 
@@ -252,7 +268,9 @@ def test_an_answer_is_marked_as_the_policy_takes_it() -> None:
 
 def test_the_verdict_says_what_is_so() -> None:
     watched = replace(full(shift=0.0), decision=drift.Decision(kind="watch", reasons=()))
-    assert "more of its answers to them are wrong" in watched.verdict
+    assert watched.verdict.endswith("judged on, but it gets 74% of them right instead of 93%.")
+    unpriced = replace(watched, baseline=None)
+    assert unpriced.verdict.endswith("judged on, but more of its answers to them are wrong.")
     assert full().verdict.endswith(
         "judged on (likely cause: blur), and it gets 74% of them right instead of 93%: it needs retraining."
     )
@@ -261,6 +279,30 @@ def test_the_verdict_says_what_is_so() -> None:
         assert " right" not in replace(full(), **unknown).verdict
     assert "somebody should look" in replace(full(), on_alarm="notify").verdict
     assert "differ from the ones" in replace(full(), decision=drift.Decision(kind="watch", reasons=())).verdict
+
+
+@pytest.mark.parametrize(
+    ("watched", "words"),
+    [
+        ("labels", " by too little for an alarm, but it gets 74% of them right instead of 93%."),
+        ("size", ", by too little for an alarm."),
+        ("cost", ", and it gets 74% of them right instead of 93%: too small a loss for an alarm."),
+        (
+            "checks",
+            ", and it gets 74% of them right instead of 93%: an alarm waits until further checks find this too.",
+        ),
+        ("cooldown", ", and it gets 74% of them right instead of 93%: an alarm waits for the cooldown to end."),
+    ],
+)
+def test_a_watch_says_what_it_is_about_and_no_less_than_was_found(watched: Any, words: str) -> None:
+    decision = drift.Decision(kind="watch", reasons=(), watched=watched)
+    beginning = "These images differ from the ones the model was judged on (likely cause: blur)"
+    assert replace(full(), decision=decision).verdict == beginning + words
+
+
+def test_images_that_wait_need_not_be_few() -> None:
+    waits = replace(first(), model_version=1, decision=drift.Decision(kind="pending", reasons=()))
+    assert waits.verdict == "These images cannot be checked yet: they wait for others."
 
 
 def test_an_observed_statistic_far_off_breaks_the_axis() -> None:

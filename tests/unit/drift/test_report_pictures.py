@@ -148,6 +148,16 @@ class TestPast:
         assert picture.dates == ("2026-11-21", "2026-11-24")
         assert [tick.label for tick in picture.ticks] == ["1", "0.1", "0.01", "0.001"]
 
+    def test_small_p_values_are_written_in_decimals(self) -> None:
+        picture = p_values([past(0.5, alpha=0.0001), past(0.000023, "alarm", 1, alpha=0.0001)])
+        assert picture is not None
+        assert [tick.label for tick in picture.ticks][-1] == "0.0001"
+        assert picture.dots[1].title.endswith("alarm, p = 0.000023")
+        picture = p_values([past(0.5), past(1e-80, "alarm", 1)])
+        assert picture is not None
+        assert [tick.label for tick in picture.ticks][-2:] == ["0.00001", "0.000001"]
+        assert picture.dots[1].title.endswith("alarm, p < 0.000001")
+
     def test_a_level_that_changed_is_drawn_as_steps(self) -> None:
         checks = [past(0.5, alpha=0.05), past(0.5, day=1, alpha=0.05), past(0.5, day=2, alpha=0.001)]
         picture = p_values(checks)
@@ -215,6 +225,34 @@ class TestClassesAndMeasures:
         assert picture is not None
         assert [row.label for row in picture.rows] == ["0", *(str(k) for k in range(71, 100))]
         assert picture.left_out == 70
+        assert picture.others == "70 others are left out"
+
+    def test_the_largest_changes_are_shown_however_many_classes_drifted(self) -> None:
+        """A new class has no reference images to be tested with: it cannot drift, and is what somebody should see."""
+        drifted = [ClassShare(label=str(k), reference=0.01, current=0.02 + k / 1e4, is_drift=True) for k in range(35)]
+        picture = bars([ClassShare(label="new", reference=0.0, current=0.5), *drifted])
+        assert picture is not None
+        assert [row.label for row in picture.rows] == ["new", *(str(k) for k in range(6, 35))]
+        assert (picture.left_out, picture.others) == (6, "6 others are left out, all of them drifted")
+
+    @pytest.mark.parametrize(
+        ("drifted", "classes", "said"),
+        [
+            (0, 30, ""),
+            (0, 31, "1 other is left out"),
+            (31, 31, "1 other is left out, which drifted"),
+            (21, 32, "2 others are left out, 1 of them drifted"),
+            (22, 32, "2 others are left out, both of them drifted"),
+            (0, 1031, "1,001 others are left out"),
+        ],
+    )
+    def test_what_is_left_out_is_counted(self, drifted: int, classes: int, said: str) -> None:
+        """Those that drifted changed least."""
+        picture = bars(
+            [ClassShare(label=str(k), reference=0.0, current=k / 2e3, is_drift=k < drifted) for k in range(classes)]
+        )
+        assert picture is not None
+        assert picture.others == said
 
     def test_outlines_have_the_height_of_their_shares(self) -> None:
         (picture,) = measures([measure("brightness", True)])

@@ -19,6 +19,7 @@ def row(**values: Any) -> dict[str, Any]:
         "retraining_check": None,
         "retraining_status": None,
         "retraining_version": None,
+        "watched": None,
         **values,
     }
 
@@ -28,8 +29,13 @@ def row(**values: Any) -> dict[str, Any]:
     [
         ({"decision": None}, "new", "No check yet"),
         ({}, "fits", "The model fits"),
-        ({"decision": "watch"}, "watched", "a little"),
-        ({"decision": "pending"}, "pending", "Too few images"),
+        ({"decision": "watch"}, "watched", "The reasons are in the report of the newest check"),
+        ({"decision": "watch", "watched": "labels"}, "watched", "More of the model's answers are wrong"),
+        ({"decision": "watch", "watched": "size"}, "watched", "by too little for an alarm"),
+        ({"decision": "watch", "watched": "cost"}, "watched", "the model copes with them"),
+        ({"decision": "watch", "watched": "checks"}, "watched", "waits until further checks find it too"),
+        ({"decision": "watch", "watched": "cooldown"}, "watched", "waits for the cooldown to end"),
+        ({"decision": "pending"}, "pending", "they wait for others"),
         ({"decision": "alarm"}, "alarm", "The images have changed"),
         ({"decision": "alarm", "champion": None, "checked_version": None}, "new", "no model yet"),
         ({"decision": "alarm", "champion": 1, "checked_version": None}, "answered", "The first model is in charge"),
