@@ -22,6 +22,11 @@ def all_shown(name: str) -> bool:
     return name.isprintable() or all(map(is_shown, name))
 
 
+def as_read(name: str) -> str:
+    """A name as the eye takes it: without joiners, and all spaces alike."""
+    return "".join(" " if unicodedata.category(char) == "Zs" else char for char in name if char not in JOINERS)
+
+
 def printable(name: str) -> str:
     """A name as it is, or as a Python literal where it holds what is not shown."""
     return name if all_shown(name) else quoted(name)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from pipeline.cron import runs_per_year, valid_cron
 from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
-from pipeline.naming import JOINERS, all_shown, quoted
+from pipeline.naming import JOINERS, all_shown, as_read, quoted
 from pipeline.policies import (
     DataPolicy,
     DriftPolicy,
@@ -79,8 +79,12 @@ class Stream(Part):
     def _coherent(self) -> Stream:
         if self.classes is not None and (len(set(self.classes)) != len(self.classes) or len(self.classes) < 2):
             raise ValueError("classes: name at least two classes, each once")
+        seen: dict[str, str] = {}
         for name in self.classes or ():
-            if name.strip() != name or "/" in name or not all_shown(name) or not name.strip(JOINERS):
+            if (other := seen.setdefault(as_read(name), name)) != name:
+                raise ValueError(f"classes: {other!a} and {name!a} read the same")
+        for name in self.classes or ():
+            if name.strip() != name or "/" in name or not all_shown(name) or name.strip(JOINERS) != name or not name:
                 allowed = "a name is not empty and has no `/`, no control characters and no blanks around it"
                 raise ValueError(f"classes: {allowed}, not {quoted(name)}")
         if self.prefix.startswith("/") or (self.prefix and not self.prefix.endswith("/")):

@@ -42,7 +42,7 @@ def verdict(
     return {
         "clean": f"{alike}." if tested else "There was nothing to check: the model was trained on these images.",
         "alarm": f"{they_differ}{price}: {'it needs retraining' if retrains else 'somebody should look at them'}.",
-        "pending": "These images cannot be checked yet: they wait for others.",
+        "pending": "These images cannot be checked yet.",
     }[kind]
 
 
@@ -84,5 +84,5 @@ def next_steps(kind: Kind, model_version: int | None) -> tuple[str, ...]:
             "A challenger is trained as soon as enough of the new images are labelled.",
             f"It takes over only if it is better on holdout images; until then {champion.lower()} stays in charge.",
         ),
-        "pending": ("The images wait, and are checked together with the next batch.",),
+        "pending": ("The next check looks at them again, together with what has come by then.",),
     }[kind]

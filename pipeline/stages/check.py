@@ -13,7 +13,7 @@ from typing import Any, Literal
 import drift
 from pipeline.errors import CheckFailed, ConfigurationError
 from pipeline.records import Batch, Check, ModelVersion
-from pipeline.stages.deciding import Verdict, decide_on, decision_policy
+from pipeline.stages.deciding import Verdict, decide_on, decision_policy, learnt_by
 from pipeline.stages.reporting import write_report
 from pipeline.stages.workplace import Workplace
 from pipeline.storage import keys
@@ -49,7 +49,7 @@ def check(place: Workplace, batch: int | None = None, *, force: bool = False) ->
                 checks.append(done)
                 continue
             try:
-                checks.append(_check(place, group, champion))
+                checks.append(_check(place, group, champion, alone=batch is not None))
             except CheckFailed as error:  # the other batches shall not wait for this one
                 log.error("%s", error)
                 failed.append(error)
@@ -112,33 +112,46 @@ def _groups(place: Workplace, batch: int | None, champion: ModelVersion | None) 
     if champion is None:
         return [waiting] if waiting else []
     groups: list[list[Batch]] = []
+    pictures: set[int] = set()  # of the last group, that can be tested
     for item in waiting:
-        if not groups or _is_enough(place, groups[-1], champion):
+        if not groups or (len(pictures) >= place.stream.drift.min_images and not _unread(place, groups[-1], champion)):
             groups.append([])
+            pictures = set()
         groups[-1].append(item)
+        images = place.catalog.batch_images(name, [item.id])
+        learnt = learnt_by(champion, images)
+        pictures |= {image.near_group or image.id for image in images if image.id not in learnt}
     return groups
 
 
-def _is_enough(place: Workplace, group: list[Batch], champion: ModelVersion) -> bool:
-    """Whether these batches are checked without those that follow.
-
-    Enough images may have been too few all the same: unreadable, or near duplicates of each other.
-    """
+def _unread(place: Workplace, group: list[Batch], champion: ModelVersion) -> bool:
+    """Whether the check of these batches waits though there are enough: images could not be read."""
+    made = _newest(place, group, champion)
     least = place.stream.drift.min_images
-    if sum(item.accepted for item in group) < least:
-        return False
-    made = place.catalog.check(_id(group, champion))
-    return made is None or made.decision != "pending" or made.images < least
+    return made is not None and made.decision == "pending" and _pictures(made) >= least
 
 
 def _done(place: Workplace, group: list[Batch], champion: ModelVersion | None) -> Check | None:
-    """The check of these batches by this champion, unless it waited for images that may have come by now."""
-    made = place.catalog.check(_id(group, champion))
-    images = sum(item.accepted for item in group)
-    if made is None or made.decision != "pending" or images < place.stream.drift.min_images:
+    """The check of these batches by this champion, unless it would come out otherwise now."""
+    made = _newest(place, group, champion)
+    if made is None or made.decision != "pending":
         return made
-    # Those that could not be read may be readable now; where they were too few, or too much alike, others must come.
-    return made if "different_pictures" in made.measured and made.images == images else None
+    # What could not be read may be readable now, and images go and come back. Too few pictures stay too few.
+    images = sum(item.accepted for item in group)
+    return made if made.images == images and _pictures(made) < place.stream.drift.min_images else None
+
+
+def _pictures(pending: Check) -> int:
+    """How many different pictures a check that waits had to test."""
+    return int(pending.measured.get("different_pictures", pending.images))
+
+
+def _newest(place: Workplace, group: list[Batch], champion: ModelVersion | None) -> Check | None:
+    """The newest check of exactly these batches by this champion."""
+    newest, repetition = place.catalog.check(_id(group, champion)), 1
+    while (again := place.catalog.check(_id(group, champion, repetition))) is not None:
+        newest, repetition = again, repetition + 1
+    return newest
 
 
 def _id(group: list[Batch], champion: ModelVersion | None, repetition: int = 0) -> str:
@@ -154,7 +167,8 @@ def _new_id(place: Workplace, group: list[Batch], champion: ModelVersion | None)
     return _id(group, champion, repetition)
 
 
-def _check(place: Workplace, group: list[Batch], champion: ModelVersion | None) -> Check:
+def _check(place: Workplace, group: list[Batch], champion: ModelVersion | None, *, alone: bool = False) -> Check:
+    """Check a group of batches; ``alone`` says that it was asked for by its id, and no other batch joins it."""
     name, stream = place.stream.name, place.stream
     batch_ids = tuple(item.id for item in group)
     images = place.catalog.batch_images(name, batch_ids)
@@ -175,6 +189,10 @@ def _check(place: Workplace, group: list[Batch], champion: ModelVersion | None) 
         verdict = Verdict(decision=drift.decide(None, len(images), decision_policy(stream)))
     else:
         verdict = decide_on(place, champion, batch_ids, images)
+    undecided = {item.id for item in place.catalog.unchecked_batches(name)}
+    if alone and verdict.decision.kind == "pending" and group[0].id not in undecided:
+        waits = " ".join(verdict.decision.reasons)
+        raise CheckFailed(f"batch {group[0].id} of stream {name} keeps its decision, since nothing joins it: {waits}")
     made = _record(verdict, common)
     write_report(place, made, verdict.tested, next_steps=verdict.next_steps)
     place.catalog.record_check(made)

@@ -55,7 +55,7 @@ def decide_on(place: Workplace, champion: ModelVersion, batches: tuple[int, ...]
         ServiceError: Store or database do not serve.
     """
     stream = place.stream
-    learnt = _learnt(images, champion)
+    learnt = learnt_by(champion, images)
     held_up = _too_few(stream, champion, images, learnt)  # before images are embedded each night that wait for others
     if held_up is not None:
         return held_up
@@ -133,8 +133,8 @@ def decision_policy(stream: Stream) -> drift.Policy:
     )
 
 
-def _learnt(images: Sequence[Image], champion: ModelVersion) -> set[int]:
-    """Images that the champion was trained on: a network maps them to other places than fresh ones."""
+def learnt_by(champion: ModelVersion, images: Sequence[Image]) -> set[int]:
+    """Images by id that the champion was trained on: a network maps them to other places than fresh ones."""
     last = int(champion.tags.get("last_batch", 0))
     return {image.id for image in images if image.split == "training" and image.label and image.batch_id <= last}
 
@@ -158,7 +158,7 @@ def _too_few(stream: Stream, champion: ModelVersion, images: Sequence[Image], le
     said = []
     if learnt:
         share = f"{len(learnt):,} of these {len(images):,} images"
-        said.append(f"{version} was trained on {share}: they cannot tell whether others differ.")
+        said.append(f"{version} was trained on {share}, which cannot tell whether others differ.")
     counted = ""
     if different < len(others):
         counted = f"Near duplicates count once, and {len(others):,} images count as {different:,}: "
@@ -178,7 +178,7 @@ def _unreadable(stream: Stream, images: Sequence[Image], current: Embedded, fres
     unread = len(images) - len(current)
     reason = (
         f"{unread:,} of the {len(images):,} images cannot be read from the store. "
-        f"Without them there {'is' if different == 1 else 'are'} {different:,} to test, and a check needs {least}."
+        f"That leaves {different:,} to test, and a check needs {least}."
     )
     log.warning("%s Look at its prefix %s.", reason, stream.prefix)
     return Verdict(decision=drift.Decision(kind="pending", reasons=(reason,)))

@@ -17,7 +17,7 @@ from pipeline.policies import DriftPolicy
 from pipeline.records import Image, ModelVersion
 from pipeline.stages.embeddings import Embedded
 from pipeline.stages.freezing import calibrate
-from pipeline.stages.near import near_groups, one_of_each
+from pipeline.stages.near import labelled_of_each, near_groups, one_of_each
 from pipeline.stages.workplace import Workplace
 
 log = logging.getLogger(__name__)
@@ -117,8 +117,7 @@ def accuracies(samples: Samples, fresh: Embedded) -> tuple[drift.Accuracy | None
     different = one_of_each(groups)
     expected = drift.expected_accuracy(calibration, fresh.probabilities[different], seed=samples.policy.seed)
     truths = [samples.images[image_id].label for image_id in fresh.image_ids.tolist()]
-    with_label = np.array([row for row, label in enumerate(truths) if label is not None], np.int64)
-    labelled = with_label[one_of_each(groups[with_label])]
+    labelled = labelled_of_each(groups, truths)
     if not drift.enough_labelled(len(labelled), len(different)):
         return expected, None
     answers = fresh.probabilities[labelled].argmax(axis=1)
@@ -126,15 +125,21 @@ def accuracies(samples: Samples, fresh: Embedded) -> tuple[drift.Accuracy | None
 
 
 def _calibration(samples: Samples) -> drift.Calibration | None:
-    """What was frozen with the reference, or what the labels that it has by now allow."""
+    """What was frozen with the reference, or what the labels that it has by now allow.
+
+    A reference that was frozen with near duplicates is calibrated anew on one of each.
+    """
     reference = samples.reference
-    if reference.calibration:
+    alike = len(one_of_each(samples.groups[0])) < len(reference)
+    if reference.calibration and not alike:
         try:
             return drift.Calibration.from_arrays(reference.calibration)
         except drift.DriftError as error:
             log.warning("labels as they are now serve in its stead: %s", error)
     found = (samples.reference_images.get(image_id) for image_id in reference.image_ids.tolist())
-    return calibrate(samples.classes, reference.probabilities, [image.label if image else None for image in found])
+    labels = [image.label if image else None for image in found]
+    rows = labelled_of_each(samples.groups[0], labels)
+    return calibrate(samples.classes, reference.probabilities[rows], [labels[row] for row in rows])
 
 
 def earlier_signals(

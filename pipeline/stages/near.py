@@ -26,6 +26,12 @@ def one_of_each(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.sort(np.unique(groups, return_index=True)[1])
 
 
+def labelled_of_each(groups: NDArray[np.int64], labels: Sequence[str | None]) -> NDArray[np.int64]:
+    """(n,) groups and n labels → rows of the first labelled image of each group that has one, sorted."""
+    labelled = np.array([row for row, label in enumerate(labels) if label is not None], np.int64)
+    return labelled[one_of_each(groups[labelled])]
+
+
 def sampled(groups: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
     """At most so many of n rows at random, sorted; where groups are left out, it is for other groups.
 

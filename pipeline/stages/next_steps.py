@@ -69,6 +69,8 @@ def _by_itself(stream: str, labelled: int, needed: int) -> tuple[str, ...]:
             f"The retraining waits until {_enough(needed)}; so far {_so_far(labelled)}.",
             f"`tidemark labels {stream} --queue {max(50, needed)}` lists those that are worth most.",
         )
+    if labelled == 0:
+        return ("No new image has a label: the retraining finds nothing new to learn from, and changes nothing.",)
     return (f"A challenger is trained on the images labelled so far; {_new(labelled)}.",)
 
 

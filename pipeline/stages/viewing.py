@@ -19,7 +19,7 @@ PAGE = 60  # checks on one page of a stream's history
 # Decision of the newest check → how the stream stands, where nothing says more: no retraining, and no watch.
 PLAIN = {
     "clean": ("fits", "The model fits"),
-    "pending": ("pending", "The newest images cannot be checked yet: they wait for others"),
+    "pending": ("pending", "The newest images cannot be checked yet"),
     "alarm": ("alarm", "The images have changed"),
 }
 # Status of the retraining that answers the newest alarm → how the stream stands.
@@ -135,6 +135,8 @@ def verdict(row: dict[str, Any]) -> tuple[str, str]:
     if row["decision"] == "watch":
         headline = watched_about(row["watched"])
         return "watched", headline[0].upper() + headline[1:]
+    if row["decision"] == "clean" and row["p_value"] is None:
+        return "fits", "There was nothing to check: the model has learnt the newest images"
     return PLAIN[row["decision"]]
 
 

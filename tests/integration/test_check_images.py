@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from pipeline.errors import TrainingImpossible
+from pipeline.errors import CheckFailed, TrainingImpossible
 from pipeline.stages.check import check
 from pipeline.stages.ingest import ingest
 from pipeline.stages.promotion import load_reference
@@ -40,13 +42,57 @@ def test_images_that_nobody_tested_wait_for_others_and_are_not_called_clean(plac
     waits = made(place, check(place))
     assert waits.decision == "pending"
     version = waits.model_version
-    assert waits.reasons[0].startswith(f"Version {version} was trained on {learnt} of these 15 images:")
-    assert waits.reasons[1].endswith(f"{fresh} besides: a check needs 12 and waits for {12 - fresh} more.")
+    assert waits.reasons[0] == (
+        f"Version {version} was trained on {learnt} of these 15 images, which cannot tell whether others differ."
+    )
+    assert waits.reasons[1].endswith(f" {fresh} besides: a check needs 12 and waits for {12 - fresh} more.")
+    with pytest.raises(
+        CheckFailed, match=r"batch 1 of stream .* keeps its decision, since nothing joins it: Version 1"
+    ):
+        check(under(place, min_images=100), 1, force=True)
     third = night(place, 3, 68, 78)
     together = made(place, check(place))
     assert together.batch_ids == (second, third)
     assert together.decision in ("clean", "watch", "alarm")
     assert together.p_value is not None
+
+
+def test_waiting_batches_stay_together_when_another_model_takes_charge(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night(place, 1, 0, 60)
+    check(place)
+    retrain(place)
+    small = under(place, min_images=30)
+    waiting = [night(place, 2, 60, 68)]
+    assert made(place, check(small)).decision == "pending"
+    # The next model is in charge before the next night, and has no check of these batches.
+    champion = place.registry.champion(place.stream.name)
+    assert champion is not None
+    monkeypatch.setattr(type(place.registry), "champion", lambda *_: replace(champion, version=7))
+    monkeypatch.setattr("pipeline.stages.deciding.load_reference", lambda place, _: load_reference(place, 1))
+    waiting.append(night(place, 3, 68, 76))
+    together = made(place, check(small))
+    assert (together.id, together.batch_ids) == (f"b{waiting[0]}-{waiting[1]}-v7", tuple(waiting))
+    assert together.p_value is not None
+
+
+def test_a_lower_minimum_frees_what_waits_and_a_deleted_image_makes_one_check_more(champion: Workplace) -> None:
+    place = champion
+    second = night(place, 2, 60, 68)
+    alike(place, f"batch_id = {second} and label = '0'")
+    strict = under(place, min_images=20)
+    waits = made(place, check(strict))
+    assert "24 images count as 17: a check needs 20 and waits for 3 more." in waits.reasons[0]
+    one = place.catalog.batch_images(place.stream.name, [second])[-1]
+    place.store.delete_images(one.key)
+    ingest(place)  # notes that it has gone
+    again = made(place, check(strict))
+    if len(place.catalog.batch_images(place.stream.name, [second])) < 24:
+        assert again.id == f"{waits.id}-r1"
+    assert check(strict)["check"] == again.id
+    freed = made(place, check(place))
+    assert (freed.batch_ids, freed.decision) == ((second,), "clean")
 
 
 def test_images_that_cannot_be_read_are_waited_for(champion: Workplace) -> None:
@@ -59,7 +105,7 @@ def test_images_that_cannot_be_read_are_waited_for(champion: Workplace) -> None:
     waits = made(place, check(place))
     assert waits.decision == "pending"
     assert waits.reasons == (
-        "23 of the 24 images cannot be read from the store. Without them there is 1 to test, and a check needs 12.",
+        "23 of the 24 images cannot be read from the store. That leaves 1 to test, and a check needs 12.",
     )
     for key, content in kept.items():
         place.store.put_image(key, content, "image/png")

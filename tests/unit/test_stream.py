@@ -33,6 +33,14 @@ def test_classes_may_have_names_of_every_language(tmp_path: Path) -> None:
     assert load_stream(write(tmp_path, content), "coins").classes == names
 
 
+@pytest.mark.parametrize("other", ["c\u200dat", "\u200ccat", "cat\u200d"])
+def test_classes_that_read_the_same_are_refused(tmp_path: Path, other: str) -> None:
+    with pytest.raises(StreamInvalid, match=r"read the same|not empty|no control"):
+        load_stream(write(tmp_path, f"classes: [cat, '{other}']"), "coins")
+    with pytest.raises(StreamInvalid, match=r"'a b' and 'a.xa0b' read the same"):
+        load_stream(write(tmp_path, "classes: ['a b', 'a\u00a0b']"), "coins")
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [

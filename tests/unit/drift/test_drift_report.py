@@ -302,7 +302,7 @@ def test_a_watch_says_what_it_is_about_and_no_less_than_was_found(watched: Any, 
 
 def test_images_that_wait_need_not_be_few() -> None:
     waits = replace(first(), model_version=1, decision=drift.Decision(kind="pending", reasons=()))
-    assert waits.verdict == "These images cannot be checked yet: they wait for others."
+    assert waits.verdict == "These images cannot be checked yet."
 
 
 def test_an_observed_statistic_far_off_breaks_the_axis() -> None:

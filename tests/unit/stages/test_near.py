@@ -86,6 +86,21 @@ def test_of_a_group_the_labelled_one_is_asked() -> None:
     assert accuracies(*samples_of(known, fewer))[1] is None  # 10 of 30 pictures are no half
 
 
+def test_a_reference_frozen_with_near_duplicates_is_calibrated_on_one_of_each() -> None:
+    # 25 scenes of 20 frames: as 500 witnesses they would prove a loss on new images by chance.
+    frozen = {
+        number: image(number, 1 + (number - 1) // 20 * 20, "1" if number > 100 else "0") for number in range(1, 501)
+    }
+    new = {number: image(number, None, "1") for number in range(1001, 1101)}
+    expected, measured = accuracies(*samples_of(frozen, new))
+    assert expected is not None
+    assert measured is not None
+    assert measured.baseline == 0.8
+    wide = accuracies(*samples_of({number: image(number, None, one.label) for number, one in frozen.items()}, new))[1]
+    assert wide is not None
+    assert measured.drop_high - measured.drop_low > 2 * (wide.drop_high - wide.drop_low)
+
+
 def replace_label(one: Image, label: str | None) -> Image:
     return image(one.id, one.near_group, label)
 

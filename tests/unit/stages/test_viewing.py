@@ -20,6 +20,7 @@ def row(**values: Any) -> dict[str, Any]:
         "retraining_status": None,
         "retraining_version": None,
         "watched": None,
+        "p_value": 0.3,
         **values,
     }
 
@@ -35,7 +36,8 @@ def row(**values: Any) -> dict[str, Any]:
         ({"decision": "watch", "watched": "cost"}, "watched", "the model copes with them"),
         ({"decision": "watch", "watched": "checks"}, "watched", "waits until further checks find it too"),
         ({"decision": "watch", "watched": "cooldown"}, "watched", "waits for the cooldown to end"),
-        ({"decision": "pending"}, "pending", "they wait for others"),
+        ({"p_value": None}, "fits", "There was nothing to check"),
+        ({"decision": "pending"}, "pending", "cannot be checked yet"),
         ({"decision": "alarm"}, "alarm", "The images have changed"),
         ({"decision": "alarm", "champion": None, "checked_version": None}, "new", "no model yet"),
         ({"decision": "alarm", "champion": 1, "checked_version": None}, "answered", "The first model is in charge"),
