@@ -81,8 +81,8 @@ def require_reference_images(place: Workplace) -> list[Image]:
     if len(images) < needed:
         raise TrainingImpossible(
             f"stream {place.stream.name} has {len(images)} holdout image{'' if len(images) == 1 else 's'}, near "
-            f"duplicates counted once, and a reference needs {needed}: add images, raise holdout.share or lower "
-            "reference.min_images"
+            f"duplicates counted once, and a reference needs {needed}: add images, raise holdout.share, lower "
+            "reference.min_images or, where images that differ count as near duplicates, ingest.near_bits"
         )
     return images
 

@@ -69,3 +69,12 @@ def picture(colour: str, size: tuple[int, int] = (40, 30), fmt: str = "PNG", sha
     buffer = io.BytesIO()
     image.save(buffer, fmt)
     return buffer.getvalue()
+
+
+def textured(colour: str, seed: int) -> bytes:
+    """An image that is mostly of one colour and like no other: plain ones are near duplicates to a perceptual hash."""
+    spots = np.random.Generator(np.random.PCG64(seed)).integers(-30, 31, size=(6, 8, 1))
+    pixels = (np.array(COLOURS[colour]) + spots).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((40, 30), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    return buffer.getvalue()

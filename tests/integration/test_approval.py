@@ -18,7 +18,7 @@ from pipeline.stages.workplace import Workplace, workplace
 from pipeline.storage import keys
 from pipeline.storage.objects import ObjectStore
 from pipeline.storage.registry import CHALLENGER, CHAMPION
-from tests.integration.colours import CLASSES, picture, put_in_registry
+from tests.integration.colours import CLASSES, put_in_registry, textured
 from tests.integration.commands import tidemark
 from tests.integration.test_story import Killed, die
 
@@ -42,7 +42,7 @@ def place(registry_settings: Settings, tmp_path: Path) -> Iterator[Workplace]:
     store = ObjectStore.from_settings(settings)
     for number in range(80):
         colour = CLASSES[number % len(CLASSES)]
-        store.put_image(f"{NAME}/{colour}/{number}.png", picture(colour, shade=number), "image/png")
+        store.put_image(f"{NAME}/{colour}/{number}.png", textured(colour, number), "image/png")
     with workplace(settings, NAME) as opened:
         ingest(opened)
         assert put_in_registry(settings, NAME, tmp_path) == 1
