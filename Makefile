@@ -29,7 +29,7 @@ $(STAMP): requirements.lock pyproject.toml scripts/find-python.sh
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-demo: setup ## Play three nights of a real stream: about five minutes after the installation
+demo: setup ## Play three nights of a real stream: three to five minutes after the installation
 	@$(BIN)/tidemark demo
 
 up: setup ## Start the embedded stack (PostgreSQL, S3, MLflow, Airflow)
