@@ -11,8 +11,11 @@ from pipeline.cron import valid_cron
 
 # The names of drift.TESTS; a DAG's parse should not pay for importing that room (a test compares the two).
 Test = Literal["mmd", "ensemble", "ks", "cvm", "lsdd", "classifier", "learned-kernel", "spot-the-diff"]
-# The names of pipeline.images.changes.CHANGES, compared by a test likewise.
-Change = Literal["noise", "blur", "brightness", "contrast", "colour-cast", "rotation", "scale", "jpeg", "inversion"]
+# The names of pipeline.images.changes.ALL_CHANGES, compared by a test likewise.
+Change = Literal[
+    "noise", "blur", "brightness", "contrast", "colour-cast", "rotation", "scale", "jpeg", "inversion",
+    "motion", "dirt", "greyscale", "vignette", "pixelate",
+]  # fmt: skip
 Event = Literal["alarm", "watch", "promotion", "rejection", "waiting", "approval", "failure"]
 EVENTS: tuple[Event, ...] = get_args(Event)
 Address = Annotated[str, Field(pattern=r"^[^@\s,;<>\"]+@[^@\s,;<>\"]+$", max_length=254)]
@@ -80,7 +83,7 @@ class DriftPolicy(Part):
 
     test: Test = Field("ensemble", description="`ensemble` and `mmd` are ours, the others alibi-detect's.")
     changes: tuple[Change, ...] | None = Field(
-        None, description="Changes of images that are rehearsed at a promotion; default all, `[]` none."
+        None, description="Changes of images that are rehearsed at a promotion; default the first nine, `[]` none."
     )
     permutations: Annotated[int, Field(ge=99, le=100_000)] = 999
     false_alarms_per_year: Annotated[float, Field(gt=0)] = Field(

@@ -20,8 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from pipeline.errors import ConfigurationError
-
-Pixels = npt.NDArray[np.uint8]
+from pipeline.images.other_changes import Pixels, dirt, greyscale, motion, pixelate, vignette
 
 NOISE = 25.0  # standard deviation, grey levels of 255
 BLUR = 0.02  # radius of the Gaussian, share of the shorter side
@@ -60,9 +59,9 @@ def apply(name: str, pixels: Pixels, seed: int, strength: float = 1.0) -> Pixels
         ConfigurationError: There is no such change, or none of this strength.
         ValueError: The array is not (H, W, 3) uint8 with at least one pixel.
     """
-    change = CHANGES.get(name)
+    change = ALL_CHANGES.get(name)
     if change is None:
-        raise ConfigurationError(f"no change {name!r}: take some of {', '.join(CHANGES)}")
+        raise ConfigurationError(f"no change {name!r}: take some of {', '.join(ALL_CHANGES)}")
     if not (math.isfinite(strength) and abs(strength) <= MOST and (strength >= 0 or change.reversible)):
         least = -MOST if change.reversible else 0.0
         raise ConfigurationError(f"change {name}: strength is {strength}, it lies from {least:g} to {MOST:g}")
@@ -171,6 +170,7 @@ def _uint8(values: npt.NDArray[Any]) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
+# Rehearsed where a stream names none.
 CHANGES: Mapping[str, Change] = MappingProxyType(
     {
         change.name: change
@@ -190,5 +190,22 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
             Change(name="jpeg", description="JPEG at quality 15", function=_jpeg),
             Change(name="inversion", description="light and dark exchanged", function=_inversion),
         )
+    }
+)
+
+# All that a stream may name.
+ALL_CHANGES: Mapping[str, Change] = MappingProxyType(
+    {
+        **CHANGES,
+        **{
+            change.name: change
+            for change in (
+                Change(name="motion", description="blur by a movement over 10 % of the width", function=motion),
+                Change(name="dirt", description="a dark spot over 40 % of the side", function=dirt),
+                Change(name="greyscale", description="no colour", function=greyscale),
+                Change(name="vignette", description="80 % less light in the corners", function=vignette),
+                Change(name="pixelate", description="half as many pixels a side", function=pixelate),
+            )
+        },
     }
 )

@@ -148,10 +148,15 @@ def _pictures(pending: Check) -> int:
 
 def _newest(place: Workplace, group: list[Batch], champion: ModelVersion | None) -> Check | None:
     """The newest check of exactly these batches by this champion."""
-    newest, repetition = place.catalog.check(_id(group, champion)), 1
-    while (again := place.catalog.check(_id(group, champion, repetition))) is not None:
-        newest, repetition = again, repetition + 1
-    return newest
+    return next(reversed(_made(place, group, champion)), None)
+
+
+def _made(place: Workplace, group: list[Batch], champion: ModelVersion | None) -> list[Check]:
+    """The checks of exactly these batches by this champion, oldest first."""
+    made: list[Check] = []
+    while (found := place.catalog.check(_id(group, champion, len(made)))) is not None:
+        made.append(found)
+    return made
 
 
 def _id(group: list[Batch], champion: ModelVersion | None, repetition: int = 0) -> str:
@@ -161,10 +166,7 @@ def _id(group: list[Batch], champion: ModelVersion | None, repetition: int = 0) 
 
 
 def _new_id(place: Workplace, group: list[Batch], champion: ModelVersion | None) -> str:
-    repetition = 0
-    while place.catalog.check(_id(group, champion, repetition)) is not None:
-        repetition += 1
-    return _id(group, champion, repetition)
+    return _id(group, champion, len(_made(place, group, champion)))
 
 
 def _check(place: Workplace, group: list[Batch], champion: ModelVersion | None, *, alone: bool = False) -> Check:
@@ -189,14 +191,17 @@ def _check(place: Workplace, group: list[Batch], champion: ModelVersion | None, 
         verdict = Verdict(decision=drift.decide(None, len(images), decision_policy(stream)))
     else:
         verdict = decide_on(place, champion, batch_ids, images)
-    undecided = {item.id for item in place.catalog.unchecked_batches(name)}
-    if alone and verdict.decision.kind == "pending" and group[0].id not in undecided:
+    if alone and verdict.decision.kind == "pending" and _is_decided(place, group[0]):
         waits = " ".join(verdict.decision.reasons)
         raise CheckFailed(f"batch {group[0].id} of stream {name} keeps its decision, since nothing joins it: {waits}")
     made = _record(verdict, common)
     write_report(place, made, verdict.tested, next_steps=verdict.next_steps)
     place.catalog.record_check(made)
     return made
+
+
+def _is_decided(place: Workplace, batch: Batch) -> bool:
+    return batch.id not in {item.id for item in place.catalog.unchecked_batches(place.stream.name)}
 
 
 def _record(verdict: Verdict, common: dict[str, Any]) -> Check:

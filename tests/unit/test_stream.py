@@ -7,7 +7,7 @@ import pytest
 
 import drift
 from pipeline.errors import ConfigurationError, StreamInvalid, StreamNotFound
-from pipeline.images.changes import CHANGES
+from pipeline.images.changes import ALL_CHANGES
 from pipeline.policies import Change, Test
 from pipeline.stream import Stream, load_stream, stream_names
 
@@ -165,7 +165,9 @@ def test_the_tests_that_a_stream_may_choose_are_those_that_exist() -> None:
 
 
 def test_the_changes_that_a_stream_may_rehearse_are_those_that_exist(tmp_path: Path) -> None:
-    assert get_args(Change) == tuple(CHANGES)
+    assert get_args(Change) == tuple(ALL_CHANGES)
+    more = load_stream(write(tmp_path, "drift: {changes: [blur, motion]}"), "coins").drift.changes
+    assert more == ("blur", "motion")
     assert load_stream(write(tmp_path, ""), "coins").drift.changes is None
     assert load_stream(write(tmp_path, "drift: {changes: []}"), "coins").drift.changes == ()
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigurationError
-from pipeline.images.changes import CHANGES, NOISE, apply
+from pipeline.images.changes import ALL_CHANGES, CHANGES, NOISE, apply
 from pipeline.images.measure import measure
 
 REVERSIBLE = [name for name, change in CHANGES.items() if change.reversible]
@@ -38,10 +38,11 @@ def test_the_family_is_this() -> None:
         "jpeg",
         "inversion",
     ]
-    assert all(change.name == name and change.description for name, change in CHANGES.items())
+    assert list(ALL_CHANGES) == [*CHANGES, "motion", "dirt", "greyscale", "vignette", "pixelate"]
+    assert all(change.name == name and change.description for name, change in ALL_CHANGES.items())
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", ALL_CHANGES)
 def test_more_strength_changes_more_and_none_changes_nothing(name: str, photo: np.ndarray) -> None:
     before = photo.copy()
     np.testing.assert_array_equal(apply(name, photo, 1, 0.0), photo)
@@ -50,7 +51,7 @@ def test_more_strength_changes_more_and_none_changes_nothing(name: str, photo: n
     np.testing.assert_array_equal(photo, before)
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", ALL_CHANGES)
 @settings(max_examples=25, deadline=None)
 @given(
     height=st.integers(1, 40),
